@@ -1,0 +1,161 @@
+"""What the commands share: the console, finding recipes and studies by name, live progress."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_type_hints
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+import experiments
+from diga.errors import ConfigError, DigaError, expected_one_of
+from diga.plan import StageRun
+from diga.recipe import Recipe, loads, override
+from diga.study import Row, Study
+
+out = Console(highlight=False, soft_wrap=True)
+
+Maker = Callable[[], Any]
+
+
+def catalogue(kind: type[Recipe] | type[Study]) -> dict[str, Maker]:
+    """Functions of `experiments` annotated to return a recipe or a study, by "module:function"."""
+    found: dict[str, Maker] = {}
+    for info in pkgutil.iter_modules(experiments.__path__):
+        module = importlib.import_module(f"experiments.{info.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            here = function.__module__ == module.__name__ and not name.startswith("_")
+            if here and get_type_hints(function).get("return") is kind:
+                found[f"{info.name}:{name}"] = function
+    return found
+
+
+def made(name: str, kind: type[Recipe] | type[Study]) -> Any:
+    """The recipe or study of that name.  Raises ConfigError with the nearest one."""
+    known = catalogue(kind)
+    if name not in known:
+        expected = expected_one_of(name, known)
+        raise ConfigError(name, f"no such {kind.__name__.lower()}", f"{expected}; `diga list` shows all")
+    return known[name]()
+
+
+def recipe_of(name: str | None, file: Path | None, changes: Sequence[str], seed: int | None) -> Recipe:
+    """The recipe a command was asked for, with its changes."""
+    if (name is None) == (file is None):
+        raise ConfigError("recipe", "found none or two", "a name such as diga:streets, or --recipe FILE")
+    if file is not None:
+        try:
+            recipe = loads(file.read_text("utf8"), str(file))
+        except (OSError, UnicodeDecodeError) as failure:
+            raise ConfigError(file, f"cannot be read: {failure}", "a JSON file of `diga show --json`") from None
+    else:
+        recipe = made(str(name), Recipe)
+    return override(recipe, settings(changes) | ({} if seed is None else {"seed": seed}))
+
+
+def study_of(name: str, changes: Sequence[str], seeds: str | None) -> Study:
+    """The study a command was asked for; changes apply to every row that has their path."""
+    study: Study = made(name, Study)
+    wanted = settings(changes)
+    rows = tuple(changed(row, wanted) for row in study.rows) if wanted else study.rows
+    for path in wanted:
+        if all(override_error(row.recipe, path, wanted[path]) for row in study.rows):
+            raise override_error(study.rows[-1].recipe, path, wanted[path])  # type: ignore[misc]
+    numbers = study.seeds if seeds is None else seeds_of(seeds)
+    return study.model_copy(update={"rows": rows, "seeds": numbers})
+
+
+def changed(row: Row, changes: Mapping[str, Any]) -> Row:
+    """The row with those changes that its recipe can take."""
+    fitting = {p: v for p, v in changes.items() if not override_error(row.recipe, p, v)}
+    return row.model_copy(update={"recipe": override(row.recipe, fitting)})
+
+
+def override_error(recipe: Recipe, path: str, value: Any) -> ConfigError | None:
+    """Why a recipe cannot take a change."""
+    try:
+        override(recipe, {path: value})
+    except ConfigError as failure:
+        return failure
+    return None
+
+
+def settings(changes: Sequence[str]) -> dict[str, Any]:
+    """["warm_up.alpha=0.3"] as paths and JSON values; what is no JSON is text."""
+    values: dict[str, Any] = {}
+    for change in changes:
+        path, sign, text = change.partition("=")
+        if not sign or not path:
+            raise ConfigError("--set", f"found {change!r}", "PATH=VALUE, such as warm_up.alpha=0.3")
+        try:
+            values[path] = json.loads(text)
+        except ValueError:
+            values[path] = text
+    return values
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """ "3" is 0, 1, 2; "0,4,7" is those."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = (-1,)
+    if min(numbers) < 0 or (len(numbers) == 1 and not 1 <= numbers[0] <= 1000) or len(set(numbers)) < len(numbers):
+        raise ConfigError("--seeds", f"found {text!r}", "a count such as 3, or different seeds such as 0,1,2")
+    return tuple(range(numbers[0])) if len(numbers) == 1 else numbers
+
+
+class Bars:
+    """Live progress: one bar a stage under way and one for all; a line a stage where nobody watches."""
+
+    def __init__(self, stages: Mapping[str, StageRun]) -> None:
+        self.stages, self.over = stages, 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=out, transient=True)
+        self.all = self.progress.add_task("all stages", total=len(stages))
+        self.tasks: dict[str, TaskID] = {}
+        self.begun: dict[str, float] = {}
+
+    def __enter__(self) -> Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def started(self, run: StageRun) -> None:
+        """A stage was sent; its bar appears with its first step."""
+        self.begun[run.fingerprint] = time.monotonic()
+
+    def moved(self, run: StageRun, step: int) -> None:
+        """A stage has done so many steps."""
+        if run.fingerprint not in self.tasks:
+            name = f"  {run.name} seed {run.recipe.seed}"
+            self.tasks[run.fingerprint] = self.progress.add_task(name, total=run.steps or None)
+        self.progress.update(self.tasks[run.fingerprint], completed=step)
+
+    def ended(self, run: StageRun, error: DigaError | None) -> None:
+        """A stage is over."""
+        self.over += 1
+        if run.fingerprint in self.tasks:
+            self.progress.remove_task(self.tasks.pop(run.fingerprint))
+        self.progress.update(self.all, completed=self.over)
+        self.progress.console.print(self.line(run, error), markup=False)
+
+    def line(self, run: StageRun, error: DigaError | None) -> str:
+        """[12/54] warm_up seed 0  31.2 s"""
+        begun = self.begun.get(run.fingerprint)
+        how = f"{time.monotonic() - begun:.1f} s" if begun else "was there"
+        width = len(str(len(self.stages)))
+        place = f"[{self.over:{width}}/{len(self.stages)}]"
+        return f"{place} {run.name} seed {run.recipe.seed}  " + (f"failed: {error}" if error else how)

@@ -1,0 +1,1 @@
+"""One stage being carried out: its run, the one training loop, evaluation."""

@@ -1,0 +1,44 @@
+"""Score a network on labelled images it has never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from diga.models.norm import norms
+from diga.ops.scores import confusion
+from diga.types import Batch
+
+Protocol = Callable[[nn.Module, Tensor], Tensor]
+
+
+@torch.no_grad()
+def predict(net: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
+    """(B, H, W) winning classes of images (B, 3, H, W)."""
+    net.eval()
+    return protocol(net, image.contiguous(memory_format=torch.channels_last)).argmax(1)
+
+
+@torch.no_grad()
+def confusions(net: nn.Module, batches: Iterable[Batch], protocol: Protocol, classes: int) -> Tensor:
+    """(N, K, K) pixel counts of N images one by one, row = truth, column = prediction."""
+    counts = [confusion(predict(net, image, protocol), label, classes) for image, label in batches]
+    return torch.cat(counts).cpu()
+
+
+@torch.no_grad()
+def reestimated(net: nn.Module, images: Iterable[Tensor]) -> nn.Module:
+    """A copy whose batch-norm statistics are the mean over batches of `images` (b, 3, H, W) alone: "AdaBN".
+
+    It reads unlabelled images only.  What this column gains over the plain one is gained without
+    any adaptation method (Li et al., Revisiting Batch Normalization, 2016).
+    """
+    copy = deepcopy(net).train()
+    for i, batch in enumerate(images):
+        for norm in norms(copy):
+            norm.momentum = 1 / (i + 1)
+        copy(batch)
+    return copy.eval()

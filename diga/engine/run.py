@@ -1,0 +1,247 @@
+"""One stage being carried out: its recipe, its folder, what it reads, where it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diga import models
+from diga.data import streams
+from diga.data.domain import Domain, domain
+from diga.data.manifest import class_weights, manifest
+from diga.engine import checkpoint, parallel, pictures, scoring
+from diga.engine.evaluate import predict
+from diga.engine.fit import Step, finite, fit
+from diga.engine.spool import Spool
+from diga.errors import Diverged
+from diga.models.norm import freeze, statistics
+from diga.ops.chance import Chance
+from diga.ops.losses import counted, upsample
+from diga.recipe import Recipe, Stage
+from diga.settings import Plan, Statistics
+from diga.types import Pair, Prediction
+
+ARTIFACT = "artifact.pt"
+T = TypeVar("T")
+CPU = torch.device("cpu")
+Stems = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a run speaks and saves; none of it changes a result."""
+
+    log: int = 25  # steps between two reports of losses
+    save: int = 100  # steps between two checkpoints
+    picture: int = 200  # steps between two pictures
+    loaders: int = 0  # processes that read images ahead
+
+
+@dataclass
+class Run:
+    """What a stage is called with.
+
+    `inputs` holds the folders of finished stages by name, `data_root` the datasets, `cache` the data
+    manifests.  `progress(done, total)` is called now and then.
+    """
+
+    recipe: Recipe
+    stage: str
+    folder: Path
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    data_root: Path = Path()
+    cache: Path | None = None
+    device: torch.device = CPU
+    pace: Pace = Pace()
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.rank, self.world = parallel.rank(), parallel.world()
+        self.spool = Spool(self.folder, write=self.rank == 0)
+
+    # --- chance -------------------------------------------------------------------------
+
+    def seed_of(self, t: int) -> int:
+        """Of torch's own generator at step `t`, for dropout: another number for every worker."""
+        return int(np.random.SeedSequence([self.recipe.seed, t, self.rank]).generate_state(1)[0])
+
+    def chance(self, t: int, purpose: int = 0) -> Chance:
+        """The random draws of step `t`: a function of seed and step, whatever the number of workers."""
+        rows = streams.rows(self.rank, self.world, self.recipe.batch)
+        return Chance((self.recipe.seed, t, purpose), rows, self.recipe.batch, self.device)
+
+    # --- networks -----------------------------------------------------------------------
+
+    @property
+    def classes(self) -> int:
+        """K, the number of classes a network tells apart."""
+        return self.recipe.classes
+
+    def segmenter(self, ref: str | None = None, part: str = "student") -> nn.Module:
+        """A fresh segmentation network, the same for one seed, or the one an earlier stage left."""
+        torch.manual_seed(self.recipe.seed)
+        net: nn.Module = getattr(models, self.recipe.model)(self.classes)
+        if ref:
+            net.load_state_dict(self.read(ref)[part])
+        return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def forward(self, net: nn.Module, image: Tensor, moves: bool) -> Prediction:
+        """A training forward; `moves`: whether it moves the running batch-norm statistics."""
+        with statistics(net, moves):
+            seen: Prediction = net(image)
+        return seen
+
+    def normalise(self, net: nn.Module, policy: Statistics) -> None:
+        """Let `net` train on batch or on running statistics, as the policy says."""
+        freeze(net, policy.student == "running")
+
+    def leak(self, net: nn.Module, x_t: Tensor, policy: Statistics) -> None:
+        """Let target images move the running statistics, if the policy says so; nothing else comes of it."""
+        if "target" in policy.update:
+            with torch.no_grad():
+                self.forward(net, x_t, moves=True)
+
+    def stage_of(self, ref: str) -> Any:
+        """The hyper-parameters of an earlier stage."""
+        stage: Stage = self.recipe.stages[ref]
+        return stage
+
+    def read(self, ref: str, file: str = ARTIFACT) -> dict[str, Any]:
+        """The tensors an earlier stage left."""
+        return checkpoint.read_weights(self.inputs[ref] / file, self.device)
+
+    def save(self, nets: Mapping[str, nn.Module]) -> None:
+        """Leave the networks' weights as this run's artifact.  Raises Diverged if one is not finite."""
+        if bad := finite(nn.ModuleDict(dict(nets))):
+            raise Diverged(f"{self.stage} {bad}", "weights are not finite", "try a lower plan.lr")
+        if self.rank == 0:
+            state = {name: net.state_dict() for name, net in nets.items()}
+            checkpoint.write_weights(self.folder / ARTIFACT, state)
+
+    def snapshot(self, done: int, net: nn.Module) -> None:
+        """Keep the weights after `done` steps, so that a later stage can look for the best."""
+        if self.rank == 0:
+            checkpoint.write_weights(self.folder / "snapshots" / f"{done:08d}.pt", net.state_dict())
+
+    def fit(self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student") -> None:
+        """The training loop; see `diga.engine.fit.fit`."""
+        fit(self, nn.ModuleDict(dict(nets)), step, plan, keep)
+
+    def under_precision(self, work: Callable[[], T]) -> T:
+        """Call `work` in the recipe's precision."""
+        on = self.recipe.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on):
+            return work()
+
+    # --- data ---------------------------------------------------------------------------
+
+    def domain(self, name: str) -> Domain:
+        """A dataset under the data root."""
+        return domain(name, self.data_root)
+
+    def pairs(self, start: int, stop: int) -> Iterator[Pair]:
+        """This worker's rows of the global batches of steps start … stop - 1."""
+        recipe, stage = self.recipe, self.recipe.stages[self.stage]
+        stream = streams.PairStream(
+            [self.domain(d) for d in recipe.sources],
+            [self.domain(d) for d in recipe.targets],
+            crop=recipe.crop,
+            scale=recipe.scale,
+            flip=recipe.flip,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            classes=recipe.classes,
+            rank=self.rank,
+            world=self.world,
+            guesses=self.guesses,
+            read=stage.reads(),
+        )
+        for pair in streams.loader(stream, start, stop, self.pace.loaders, self.device.type == "cuda"):
+            yield self._placed(pair)
+
+    @property
+    def guesses(self) -> Path | None:
+        """Folder of the target labels that an earlier stage stored, if this stage asks for them."""
+        ref = self.recipe.stages[self.stage].guesses()
+        return self.inputs[ref] / "labels" if ref else None
+
+    def _placed(self, pair: Pair) -> Pair:
+        def place(x: Tensor) -> Tensor:
+            moved = x.to(self.device, non_blocking=True)
+            return moved.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else moved
+
+        source = pair.source._replace(image=place(pair.source.image), label=place(pair.source.label))
+        return Pair(source, place(pair.target), None if pair.guess is None else place(pair.guess))
+
+    def images(self, name: str, split: Literal["train", "val"], batch: int = 8) -> Iterator[tuple[Stems, Tensor]]:
+        """Stems and whole images (b, 3, H, W) of a domain, in order; labels stay closed."""
+        for stems, image in streams.images(self.domain(name), split, batch):
+            yield stems, image.to(self.device)
+
+    @cached_property
+    def weights(self) -> Tensor | None:
+        """(K,) class weights of every cross-entropy, from the source's label counts; None for equal ones."""
+        if self.recipe.balance == "none":
+            return None
+        found = [manifest(self.domain(d), "train", True, self.cache) for d in self.recipe.sources]
+        weights = class_weights(found, self.classes, self.recipe.balance)
+        return torch.from_numpy(weights).to(self.device)
+
+    # --- small questions a step asks ------------------------------------------------------
+
+    def upsample(self, x: Tensor, like: Tensor) -> Tensor:
+        """Resize (B, C, h, w) to the pixels of `like`, by the recipe's corner rule."""
+        return upsample(x, like, self.recipe.align_corners)
+
+    def pixels(self, label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
+        """By how many pixels a cross-entropy divides: its mean over workers, so that they agree on one."""
+        return parallel.mean(counted(label, normalise))
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Rows of every worker, in the order of the global batch."""
+        return parallel.gather(x)
+
+    # --- looking back at a trained network --------------------------------------------------
+
+    def predict(self, net: nn.Module, image: Tensor, protocol: str) -> Tensor:
+        """(B, H, W) winning classes, tested by a named protocol."""
+        return predict(net, image, scoring.named_protocol(self, protocol))
+
+    def store_labels(self, stems: Stems, labels: Tensor) -> None:
+        """Keep labels (b, H, W) of target images, for the stages that read this one."""
+        (self.folder / "labels").mkdir(exist_ok=True)
+        for stem, label in zip(stems, labels, strict=True):
+            scoring.save_label(self.folder / "labels" / f"{stem}.png", label, self.classes)
+
+    def score(self, of: str, domains: Sequence[str], protocol: str, statistics: Sequence[str], samples: int) -> None:
+        """Numbers of an earlier stage; see `diga.methods.score.Score`."""
+        scoring.score(self, of, domains, protocol, statistics, samples)
+
+    # --- telling ------------------------------------------------------------------------
+
+    def report(self, rows: Mapping[int, Mapping[str, float]]) -> None:
+        """Values by step, into the run's spool."""
+        self.spool.append(rows)
+
+    def picture(self, t: int, name: str, make: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Now and then, a PNG of images (B, 3, H, W) and labels (B, H, W), a column each."""
+        if self.rank == 0 and t % self.pace.picture == 0:
+            with torch.no_grad():
+                pictures.write(self.folder / "pictures" / f"{name}-{t:08d}.png", make())
+
+    def track(self, steps: int) -> Iterator[int]:
+        """0 … steps - 1, with progress."""
+        for done in count(1):
+            if done > steps:
+                return
+            yield done - 1
+            self.progress(done, steps)

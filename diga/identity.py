@@ -1,0 +1,67 @@
+"""The name of a stage run: a fingerprint of everything that can change its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from diga.recipe import Recipe, Stage, plain, ref_fields
+
+Use = Literal["train", "unlabelled", "val"]  # labelled training images, target images alone, labelled validation
+Digest = Callable[[str, Use], str]  # of a domain's files: a domain's name and what is read of it -> hex digits
+
+RECIPE_FACTS = (
+    "model",
+    "classes",
+    "crop",
+    "scale",
+    "flip",
+    "batch",
+    "balance",
+    "align_corners",
+    "precision",
+    "seed",
+)
+
+
+def facts(recipe: Recipe, name: str, digest: Digest, named: Mapping[str, str]) -> dict[str, Any]:
+    """What decides the result of stage `name`: its fields with defaults, what it reads, the data, the recipe.
+
+    `named` holds the fingerprints of the stages before it.  Names of recipes and stages, workers,
+    intervals, devices and paths are not among the facts.
+    """
+    stage = recipe.stages[name]
+    fields = plain(stage)
+    for field in ref_fields(type(stage)):
+        fields[field] = _named(fields[field], named)
+    whole = plain(recipe)
+    return {
+        "stage": fields,
+        "version": stage.version,
+        "data": data_read(recipe, stage, digest),
+        "recipe": {fact: whole[fact] for fact in RECIPE_FACTS},
+    }
+
+
+def data_read(recipe: Recipe, stage: Stage, digest: Digest) -> dict[str, str]:
+    """Digest of each domain's files that `stage` reads, by use and name."""
+    reads = stage.reads()
+    uses: list[tuple[str, Use]] = []
+    uses += [(d, "train") for d in recipe.sources] if "source" in reads else []
+    uses += [(d, "unlabelled") for d in recipe.targets] if "target" in reads else []
+    uses += [(d, "val") for d in stage.scores()]
+    return {f"{use}:{domain}": digest(domain, use) for domain, use in uses}
+
+
+def fingerprint_of(facts: dict[str, Any]) -> str:
+    """The fingerprint of canonical facts: sorted keys, no white space, no NaN."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named(refs: Any, named: Mapping[str, str]) -> Any:
+    if isinstance(refs, list):
+        return [named[r] for r in refs]
+    return named[refs] if refs else refs

@@ -1,0 +1,103 @@
+"""Who carries stages out: this process, or Ray's workers.  Both take a stage and say when it has ended."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from diga.errors import DigaError, TemporaryError
+from diga.launch.cluster import cluster
+from diga.pipeline import Launch, Place, carry_out, inline
+from diga.plan import StageRun
+
+DEATHS = 3  # of a worker process on one stage, before the stage counts as failed
+
+
+class Ended(DigaError):
+    """A stage ended in an error nobody foresaw."""
+
+
+class Crew(Protocol):
+    """Takes stages whose inputs are in the store."""
+
+    def send(self, run: StageRun) -> None:
+        """Have a stage carried out."""
+
+    def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
+        """Fingerprints of stages that ended within `patience` seconds, each with its error or None."""
+
+
+class Alone:
+    """This process, one stage after the other."""
+
+    def __init__(self, place: Place, launch: Launch = inline) -> None:
+        self.place, self.launch = place, launch
+        self.queue: deque[StageRun] = deque()
+
+    def send(self, run: StageRun) -> None:
+        """Put it in the queue."""
+        self.queue.append(run)
+
+    def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
+        """Carry out the next one, however long that takes."""
+        if not self.queue:
+            return []
+        run = self.queue.popleft()
+        return [(run.fingerprint, attempt(run, self.place, self.launch))]
+
+
+class OnRay:
+    """Tasks of a Ray cluster; a task whose worker dies is sent again and goes on from its checkpoint."""
+
+    def __init__(self, place: Place, cpus: float, gpus: float) -> None:
+        import ray
+
+        self.place, self.ray = place, ray
+        self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=DEATHS, retry_exceptions=False)(on_worker)
+        self.waiting: dict[Any, str] = {}
+
+    def send(self, run: StageRun) -> None:
+        """Submit the task; Ray starts it when there is room."""
+        self.waiting[self.task.remote(run, self.place)] = run.fingerprint
+
+    def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
+        """Look which tasks are over."""
+        over, _ = self.ray.wait(list(self.waiting), num_returns=len(self.waiting), timeout=patience)
+        return [(self.waiting.pop(task), self._result(task)) for task in over]
+
+    def _result(self, task: Any) -> DigaError | None:
+        try:
+            failure: DigaError | None = self.ray.get(task)
+        except self.ray.exceptions.RayError as death:
+            why = (str(death).strip().splitlines() or [type(death).__name__])[0]
+            return TemporaryError("worker", why, f"died {DEATHS + 1} times; its checkpoints are kept")
+        return failure
+
+
+@contextmanager
+def ray_crew(place: Place, address: str | None, cpus: float = 1, gpus: float = 0) -> Iterator[OnRay]:
+    """A crew on a cluster, or on this machine's cores."""
+    with cluster(address):
+        yield OnRay(place, cpus, gpus)
+
+
+def on_worker(run: StageRun, place: Place) -> DigaError | None:
+    """What a Ray worker does with a stage, in one thread unless told otherwise."""
+    os.environ.setdefault("DIGA_THREADS", "1")
+    return attempt(run, place, inline)
+
+
+def attempt(run: StageRun, place: Place, launch: Launch) -> DigaError | None:
+    """Carry a stage out; an error is returned, for the others must go on."""
+    try:
+        carry_out(run, place, launch)
+    except DigaError as failure:
+        return failure
+    except Exception as failure:
+        if os.environ.get("DIGA_DEBUG"):
+            raise
+        return Ended(f"stage {run.name!r}", f"{type(failure).__name__}: {failure}", "--debug shows where")
+    return None

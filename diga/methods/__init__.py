@@ -1,0 +1,1 @@
+"""The papers, one file each: a stage is a frozen model that can be called."""

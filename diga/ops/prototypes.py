@@ -1,0 +1,90 @@
+"""Class prototypes (the centroids rho_k of DiGA): one mean feature per class, tracked over training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from diga.ops.precision import full, no_autocast
+
+
+def class_means(
+    features: Tensor, label: Tensor, classes: int, least: int = 5, predicted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Eq. 7 for each image alone: v_bk = mean of f over the cells of class k, and which v_bk are valid.
+
+    features (B, D, h, w), label (B, h, w) -> means (B, K, D), valid (B, K) bool.  With `predicted`
+    (B, h, w) a cell speaks for its class only where the prediction agrees with the label.  A class
+    of fewer than `least` cells in an image is not valid there.
+    """
+    f, y = full(features).flatten(2), label.flatten(1)
+    member = y[:, None] == torch.arange(classes, device=y.device)[:, None]  # (B, K, hw)
+    if predicted is not None:
+        member &= (predicted == label).flatten(1)[:, None]
+    count = member.sum(2)
+    with no_autocast(f):
+        total = member.to(f.dtype) @ f.mT
+    return total / count.clamp(min=1)[..., None], count >= least
+
+
+class Prototypes(nn.Module):
+    """K mean features of D channels, `vectors` (K, D), and from how many images each came, `seen` (K,)."""
+
+    vectors: Tensor
+    seen: Tensor
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(classes, channels))
+        self.register_buffer("seen", torch.zeros(classes))
+
+    @torch.no_grad()
+    def mean_(self, means: Tensor, valid: Tensor, cap: int = 3000) -> None:
+        """Eq. 7: running mean of the valid class means, rho <- rho + (v - rho) / (n + 1), image by image.
+
+        means (B, K, D), valid (B, K).  The count n stops at `cap`: then the mean forgets, as the authors'.
+        """
+        after = self.seen + valid.cumsum(0)  # sums of truth values: the images of each class so far
+        n = (after - valid.to(after)).clamp(max=cap)
+        self._follow_(means, valid / (n + 1))
+        self.seen.copy_(after[-1].clamp(max=cap))
+
+    @torch.no_grad()
+    def ema_(self, means: Tensor, valid: Tensor, delta: float) -> None:
+        """Eq. 10: rho <- delta rho + (1 - delta) v, image by image; means (B, K, D), valid (B, K)."""
+        self._follow_(means, (1 - delta) * valid)
+
+    def _follow_(self, means: Tensor, rate: Tensor) -> None:
+        """rho <- rho + r_b (v_b - rho) for b in order; rate (B, K).
+
+        Unrolled: rho is left with what every image spares, v_b with r_b of what later ones spare.
+        """
+        spared = (1 - rate).flip(0).cumprod(0).flip(0)  # by images b, b + 1, ...
+        share = rate * torch.cat([spared[1:], torch.ones_like(rate[:1])])
+        self.vectors.mul_(spared[0, :, None]).add_((share[..., None] * means).sum(0))
+
+    def distances(self, features: Tensor) -> Tensor:
+        """||f - rho_k||_2 of every cell: features (B, D, h, w) -> (B, K, h, w).
+
+        As ||f||^2 - 2 f.rho + ||rho||^2, one matrix product.
+        """
+        f = full(features).flatten(2)
+        with no_autocast(f):
+            rho = self.vectors.to(f.dtype)
+            square = f.square().sum(1)[:, None] - 2 * (rho @ f) + rho.square().sum(1)[:, None]
+        least = torch.finfo(f.dtype).tiny  # rounding can fall below zero, and the root has no slope there
+        return square.clamp(min=least).sqrt().view(len(f), -1, *features.shape[2:])
+
+    def weights(self, features: Tensor, unseen: Literal["ignored", "origin"] = "ignored") -> Tensor:
+        """Eq. 8 made soft: softmax_k(-||f - rho_k||), features (B, D, h, w) -> (B, K, h, w).
+
+        A class no image has shown gets weight zero; with "origin" it competes as the zero vector, as
+        the authors' does.
+        """
+        nearness = -self.distances(features)
+        if unseen == "origin":
+            return nearness.softmax(1)
+        known = (self.seen > 0)[:, None, None]
+        return nearness.masked_fill(~known, torch.finfo(nearness.dtype).min).softmax(1) * known

@@ -1,0 +1,71 @@
+"""What a set of recipes asks for, before it costs: every distinct stage run, once.  Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from diga.data.domain import domain
+from diga.data.manifest import manifest
+from diga.identity import Digest, Use, facts, fingerprint_of
+from diga.recipe import Recipe, Stage, refs
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one recipe with one seed: what it is called, what it reads, what decides its result."""
+
+    fingerprint: str
+    name: str
+    recipe: Recipe
+    facts: dict[str, Any] = field(repr=False)
+    inputs: dict[str, str] = field(repr=False)  # name of each stage it reads -> fingerprint
+
+    @property
+    def stage(self) -> Stage:
+        """The hyper-parameters."""
+        return self.recipe.stages[self.name]
+
+    @property
+    def kind(self) -> str:
+        """Name of the stage's class."""
+        return type(self.stage).__name__
+
+    @property
+    def steps(self) -> int:
+        """Updates it takes; 0 for a stage that does not train."""
+        return getattr(getattr(self.stage, "plan", None), "steps", 0)
+
+
+def stage_runs(recipe: Recipe, digest: Digest) -> list[StageRun]:
+    """The runs one recipe needs, in an order in which each comes after all it reads."""
+    named: dict[str, str] = {}
+    runs: list[StageRun] = []
+    for name in recipe.needed():
+        known = facts(recipe, name, digest, named)
+        named[name] = fingerprint_of(known)
+        inputs = {ref: named[ref] for ref in refs(recipe.stages[name])}
+        runs.append(StageRun(named[name], name, recipe, known, inputs))
+    return runs
+
+
+def distinct(runs: Iterable[StageRun]) -> dict[str, StageRun]:
+    """Each stage run once, the first of its fingerprint, in order."""
+    once: dict[str, StageRun] = {}
+    for run in runs:
+        once.setdefault(run.fingerprint, run)
+    return once
+
+
+def digests(data_root: Path, cache_folder: Path | None) -> Digest:
+    """Digests of domains under a data root, each read once."""
+
+    @cache
+    def digest(name: str, use: Use) -> str:
+        split = "val" if use == "val" else "train"
+        return manifest(domain(name, data_root), split, use != "unlabelled", cache_folder).digest[:32]
+
+    return digest

@@ -1,0 +1,258 @@
+"""What to run: a recipe is its domains, its network, its seed and its named stages in order.
+
+Nothing here runs anything and nothing here imports torch.  A recipe is a frozen value that goes to
+JSON and comes back equal; one function, `override`, changes a value by its dotted path.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from diga.errors import ConfigError, expected_one_of
+from diga.settings import Count, Frozen
+
+if TYPE_CHECKING:
+    from diga.engine.run import Run
+
+STAGE = "stage"
+T = TypeVar("T", bound=Frozen)
+Ref = Annotated[str, STAGE]  # the name of an earlier stage whose artifact this stage reads
+
+
+@cache
+def names_in(module: str) -> frozenset[str]:
+    """Public functions a module defines or re-exports, read from its text: no torch is imported."""
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin, module
+    body = ast.parse(Path(spec.origin).read_text("utf8")).body
+    named = [n.name for n in body if isinstance(n, ast.FunctionDef)]
+    named += [a.asname or a.name for n in body if isinstance(n, ast.ImportFrom) for a in n.names if a.asname]
+    return frozenset(n for n in named if not n.startswith("_"))
+
+
+def function_of(module: str) -> Any:
+    """A type for fields that name a function of `module`: the module is the registry."""
+
+    def check(name: str) -> str:
+        if name not in names_in(module):
+            raise ValueError(f"{name!r} is no function of {module}; {expected_one_of(name, names_in(module))}")
+        return name
+
+    return Annotated[str, AfterValidator(check)]
+
+
+class Stage(Frozen, ABC):
+    """Hyper-parameters that can be called with a run.  Raise `version` when the code means something else."""
+
+    version: ClassVar[int] = 1
+    shared: ClassVar[bool] = False  # whether several workers can carry it out together
+
+    @abstractmethod
+    def __call__(self, run: Run) -> None:
+        """Carry the stage out and leave its artifact in the run's folder."""
+
+    def reads(self) -> frozenset[Literal["source", "target"]]:
+        """Which training data can change the result: labelled source, unlabelled target."""
+        return frozenset({"source", "target"})
+
+    def scores(self) -> tuple[str, ...]:
+        """Domains whose labelled validation images the stage reads: none, unless it scores."""
+        return ()
+
+    def guesses(self) -> str | None:
+        """Name of the stage whose stored target labels travel with the target images, if any."""
+        return None
+
+
+class Recipe(Frozen):
+    """A method with no decision left open.
+
+    A domain is a path under the data root whose last part is a layout: `gta5`, `streets/gta5`.
+    Only the last stage and what it reads, directly or not, is carried out.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    model: function_of("diga.models") = "streetnet"  # type: ignore[valid-type]
+    classes: Literal[19, 16] = 19
+    crop: tuple[Count, Count] = Field((512, 896), description="height, width in pixels")
+    scale: tuple[float, float] = Field((1.0, 1.0), description="bounds of the random side factors before the crop")
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    batch: Count = Field(3, description="source images a step over all workers, and as many of the target")
+    balance: Literal["none", "sqrt_inverse"] = Field("none", description="class weights of every cross-entropy")
+    align_corners: bool = Field(False, description="of every bilinear resize of logits; the authors' code: true")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    stages: dict[str, SerializeAsAny[Stage]]
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _typed(cls, stages: Any) -> Any:
+        return {k: restored(v, k) if isinstance(v, Mapping) else v for k, v in stages.items()}
+
+    @model_validator(mode="after")
+    def _references_point_back(self) -> Recipe:
+        known: list[str] = []
+        for name, stage in self.stages.items():
+            for ref in refs(stage):
+                if ref not in known:
+                    raise ValueError(f"stage {name!r} reads {ref!r}; earlier stages are: {', '.join(known) or 'none'}")
+            known.append(name)
+        if not known or not self.sources:
+            raise ValueError("a recipe needs one source and one stage at least")
+        return self
+
+    def needed(self) -> tuple[str, ...]:
+        """Names of the last stage and of all it reads, in order."""
+        wanted = {list(self.stages)[-1]}
+        for name in reversed(self.stages):
+            if name in wanted:
+                wanted |= set(refs(self.stages[name]))
+        return tuple(n for n in self.stages if n in wanted)
+
+
+# --- references --------------------------------------------------------------------------
+
+
+def _is_ref(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        return STAGE in hint.__metadata__
+    if get_origin(hint) in (Union, types.UnionType, tuple):
+        return any(_is_ref(a) for a in get_args(hint))
+    return False
+
+
+@cache
+def ref_fields(kind: type[Stage]) -> tuple[str, ...]:
+    """Fields of a stage class that hold names of earlier stages."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(n for n in kind.model_fields if _is_ref(hints[n]))
+
+
+def refs(stage: Stage) -> list[str]:
+    """Names of the earlier stages that `stage` reads: its fields annotated `Ref`."""
+    values = [getattr(stage, n) for n in ref_fields(type(stage))]
+    return [r for v in values if v for r in ((v,) if isinstance(v, str) else v)]
+
+
+# --- to JSON and back --------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of a recipe or stage; a stage says which class it `is`."""
+    if isinstance(value, Stage):
+        kind = type(value)
+        return {"is": f"{kind.__module__}.{kind.__qualname__}"} | value.model_dump(mode="json")
+    if isinstance(value, Recipe):
+        flat = value.model_dump(mode="json", exclude={"stages"})
+        return flat | {"stages": {k: plain(s) for k, s in value.stages.items()}}
+    return value.model_dump(mode="json") if isinstance(value, Frozen) else value
+
+
+def restored(value: Mapping[str, Any], where: str) -> Stage:
+    """A stage from its JSON form.  Only classes of `diga.methods` are looked up."""
+    module, _, kind = str(value.get("is", "")).rpartition(".")
+    if not module.startswith("diga.methods.") or importlib.util.find_spec(module) is None:
+        raise ConfigError(f"{where}.is", f"{value.get('is')!r} is no stage", "a class of diga.methods")
+    found = getattr(importlib.import_module(module), kind, None)
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise ConfigError(f"{where}.is", f"{kind!r} is no stage of {module}", "a class of diga.methods")
+    return checked(found, {k: v for k, v in value.items() if k != "is"}, where)
+
+
+def checked(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """`kind` made from JSON values, strictly: no text for a number, no number for a truth value.
+
+    Raises ConfigError naming the path, the value found and what was expected.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as failure:
+        raise _one_line(kind, failure, where) from None
+
+
+def _one_line(kind: type[Frozen], failure: ValidationError, where: str) -> ConfigError:
+    first = failure.errors(include_url=False)[0]
+    path = ".".join([where, *map(str, first["loc"])]).strip(".")
+    if first["type"] == "extra_forbidden":
+        return ConfigError(path, "no such key", expected_one_of(str(first["loc"][-1]), kind.model_fields))
+    found = "" if first["type"] in ("value_error", "missing") else f"found {first['input']!r}"
+    return ConfigError(path or kind.__name__, first["msg"].removeprefix("Value error, "), found)
+
+
+def loads(text: str, where: str = "recipe") -> Recipe:
+    """A recipe from the JSON text of `dumps`.  Raises ConfigError on anything else."""
+    try:
+        values = json.loads(text)
+    except ValueError as failure:
+        raise ConfigError(where, f"not JSON: {failure}", "a recipe written by `diga show --json`") from None
+    if not isinstance(values, dict):
+        raise ConfigError(where, f"found {type(values).__name__}", "a JSON object")
+    return checked(Recipe, values)
+
+
+def dumps(recipe: Recipe) -> str:
+    """The resolved recipe, every default written out."""
+    return json.dumps(plain(recipe), indent=2)
+
+
+# --- changing one value ------------------------------------------------------------------
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """`recipe` with dotted paths changed: `override(r, {"warm_up.alpha": 0.3, "seed": 1})`.
+
+    A path starts with a field of the recipe or the name of a stage; a whole stage may be put in a
+    stage's place.  Raises ConfigError with the nearest right key, or the bound a value broke.
+    """
+    document = plain(recipe)
+    for path, value in changes.items():
+        *way, last = _resolved(recipe, path)
+        place = document
+        for name in way:
+            place = place[name]
+        place[last] = plain(value)
+    return checked(Recipe, document) if changes else recipe
+
+
+def _resolved(recipe: Recipe, path: str) -> Iterator[str]:
+    head, *rest = path.split(".")
+    if head in recipe.stages:
+        yield "stages"
+        yield head
+        place: Any = recipe.stages[head]
+    elif head in Recipe.model_fields and head != "stages":
+        yield head
+        place = getattr(recipe, head)
+    else:
+        known = (set(Recipe.model_fields) - {"stages"}) | set(recipe.stages)
+        raise ConfigError(path, f"no {head!r} in recipe {recipe.name!r}", expected_one_of(head, known))
+    for name in rest:
+        known = set(type(place).model_fields) if isinstance(place, Frozen) else set()
+        if name not in known:
+            raise ConfigError(path, f"no {name!r} in {type(place).__name__}", expected_one_of(name, known))
+        yield name
+        place = getattr(place, name)

@@ -1,0 +1,86 @@
+"""Hyper-parameters that several stages share, as frozen values with bounds.
+
+Nothing here imports torch: recipes, planners and reports read these too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Weight = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]  # of a loss term
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # a probability or a fraction
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    """A value: it cannot change, knows its fields, and refuses any other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Plan(Frozen):
+    """How long and how fast a network descends.
+
+    `lr` is the rate of the backbone times `backbone`, of the classifier times `head`.
+    """
+
+    steps: Count = 80_000
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive = 2.5e-4
+    backbone: Positive = Field(1.0, description="factor of the backbone's rate; the authors' code steps it thrice")
+    head: Positive = Field(10.0, description="factor of the head's rate")
+    momentum: Share = Field(0.9, description="of SGD, or beta_1 of Adam")
+    beta_2: Share = 0.999
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
+    schedule: Literal["poly", "constant", "linear_ramp"] = Field(
+        "poly", description="linear_ramp rises to `lr` at the last step, as the official SYNTHIA warm-up does"
+    )
+    power: Positive = 0.9
+    ramp: Annotated[int, Field(ge=0)] = Field(0, description="steps over which the rate first rises linearly")
+    snapshots: Count = Field(8, description="weights kept at evenly spaced steps, the last included, for `best`")
+
+    def lr_at(self, t: int) -> float:
+        """The learning rate of 0-based step `t`, before the backbone's and head's factors."""
+        rise = min(1.0, (t + 1) / self.ramp) if self.ramp else 1.0
+        if self.schedule == "linear_ramp":
+            return self.lr * t / self.steps
+        if self.schedule == "constant":
+            return self.lr * rise
+        return float(self.lr * rise * (1 - t / self.steps) ** self.power)
+
+    def snapshot_steps(self) -> frozenset[int]:
+        """Numbers of finished steps after which weights are kept."""
+        return frozenset(max(1, round(self.steps * (i + 1) / self.snapshots)) for i in range(self.snapshots))
+
+
+class Strong(Frozen):
+    """Strong photometric view (method spec 3.2): x' = blend * A(x) + (1 - blend) * x."""
+
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.2
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="turns of the colour wheel")
+    jitter: Share = Field(0.5, description="probability of the four above")
+    grey: Share = Field(0.3, description="probability of losing colour")
+    blur: Share = Field(0.8, description="probability of a 3x3 Gaussian blur, sigma 2 pixels")
+    sharpen: Share = Field(0.3, description="probability of sharpening")
+    blend: Share = Field(0.4, description="beta: 1 is the augmented image alone")
+
+
+class Statistics(Frozen):
+    """Batch normalisation: which forwards move the running statistics, and what the teacher uses.
+
+    `views` is the forward of the source image and its second view, `mixed` that of the class-mix
+    image, `target` a forward of target images made for nothing else: the authors' code makes it
+    for pictures in training mode, so that its "source only" rows have seen target statistics.
+    """
+
+    student: Literal["batch", "running"] = Field("batch", description="running: frozen statistics while training")
+    update: tuple[Literal["views", "mixed", "target"], ...] = ("views", "mixed")
+    teacher: Literal["batch", "running", "copied"] = Field(
+        "batch",
+        description="batch: its own batches, as the authors; running: its own buffers; copied: the student's buffers",
+    )
