@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diga.models.norm import norms
+from diga.ops.pseudo import argmax
 from diga.ops.scores import confusion
 from diga.types import Batch
 
@@ -19,7 +20,7 @@ Protocol = Callable[[nn.Module, Tensor], Tensor]
 def predict(net: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
     """(B, H, W) winning classes of images (B, 3, H, W)."""
     net.eval()
-    return protocol(net, image.contiguous(memory_format=torch.channels_last)).argmax(1)
+    return argmax(protocol(net, image.contiguous(memory_format=torch.channels_last)))
 
 
 @torch.no_grad()

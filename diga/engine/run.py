@@ -204,7 +204,7 @@ class Run:
 
     def pixels(self, label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
         """By how many pixels a cross-entropy divides: its mean over workers, so that they agree on one."""
-        return parallel.mean(counted(label, normalise))
+        return parallel.mean(counted(label, normalise).float())
 
     def gather(self, x: Tensor) -> Tensor:
         """Rows of every worker, in the order of the global batch."""

@@ -197,7 +197,7 @@ class SelfTraining(Distillation):
         v is the mean feature of class k over cells where label and teacher agree on k.
         """
         for seen, label in opinions:
-            predicted = seen.logits.argmax(1)
+            predicted = ops.pseudo.argmax(seen.logits)
             means, valid = ops.prototypes.class_means(
                 seen.features, cells(label, seen.features), run.classes, self.least, predicted
             )
@@ -206,7 +206,7 @@ class SelfTraining(Distillation):
 
 def bilateral_consensus(run: Run, y_warm: Tensor, rho: Prototypes, features: Tensor, unseen: Any) -> Tensor:
     """y_t (B, H, W): y_warm where the nearest centroid says the same, void elsewhere (eq. 8)."""
-    y_feat = run.upsample(rho.weights(features, unseen), y_warm).argmax(1)
+    y_feat = ops.pseudo.nearest(rho.weights(features, unseen), y_warm, run.recipe.align_corners)
     return ops.pseudo.consensus(y_warm, y_feat)
 
 

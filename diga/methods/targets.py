@@ -76,7 +76,7 @@ class Centroids(Stage):
         for domain in run.recipe.targets:
             for _, image in run.images(domain, "train"):
                 out = run.forward(net, image, moves=False)
-                found = self.taken(run, found, out.features, out.logits.argmax(1), None)
+                found = self.taken(run, found, out.features, ops.pseudo.argmax(out.logits), None)
         assert found is not None
         return found
 
@@ -91,7 +91,7 @@ class Centroids(Stage):
                 view = ops.mixing.blend(mask, x_s, paint(x_s, run.chance(t, 1)))
             out = run.forward(net, view, moves=False)
             label = cells(y_s, out.features)
-            found = self.taken(run, found, out.features, label, out.logits.argmax(1))
+            found = self.taken(run, found, out.features, label, ops.pseudo.argmax(out.logits))
         assert found is not None
         return found
 

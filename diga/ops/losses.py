@@ -27,14 +27,14 @@ def upsample(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
 
 
 def counted(label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
-    """How many pixels of `label` (B, H, W) a cross-entropy is divided by: a scalar, 1 at least.
+    """How many pixels of `label` (B, H, W) a cross-entropy is divided by: a scalar.
 
     "valid" counts those that are not IGNORE; "all" counts IGNORE too, as DiGA's authors do, which
     weakens the loss of a sparse label by its sparsity.
     """
     if normalise == "all":
         return torch.full((), label.numel(), device=label.device)
-    return (label != IGNORE).sum().clamp(min=1)
+    return (label != IGNORE).sum()
 
 
 def cross_entropy(logits: Tensor, label: Tensor, pixels: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
@@ -45,7 +45,8 @@ def cross_entropy(logits: Tensor, label: Tensor, pixels: Tensor | None = None, w
     is IGNORE everywhere gives zero with zero gradient.
     """
     per_pixel = F.cross_entropy(full(logits), label, weight, ignore_index=IGNORE, reduction="none")
-    return per_pixel.sum() / (counted(label, "valid") if pixels is None else pixels)
+    pixels = counted(label, "valid") if pixels is None else pixels
+    return per_pixel.sum() / pixels.clamp(min=1e-6)  # a mean over workers may lie below one pixel
 
 
 def hard_cross_entropy(logits: Tensor, label: Tensor, threshold: float = 0.7, keep: int = 100_000) -> Tensor:

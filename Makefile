@@ -1,0 +1,42 @@
+# Everything a person types here; `make demo` on a bare machine installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+SEEDS ?= 3
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it, and its report
+	$(BIN)/diga data make streets --workers $(JOBS)
+	$(BIN)/diga plan diga:table3 --seeds $(SEEDS)
+	$(BIN)/diga ablate diga:table3 --seeds $(SEEDS)
+	$(BIN)/diga report table3
+
+test: .venv/tools ## the tests, on two cores
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+check: .venv/tools ## floors, style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/tools ## ratios in one run: the equations against the official way, a step against its networks
+	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/step.py
+
+docs: .venv/platform ## the README's table and pictures, from the last report of the demo
+	$(BIN)/python docs/refresh.py
+
+.venv/platform: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/tools: .venv/platform
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean: ## what was installed, not what was computed
+	rm -rf .venv

@@ -1,0 +1,199 @@
+"""How much of a training step is network: the loop as it runs, beside the same forwards and backward and nothing else.
+
+The real `fit` runs the real stage.  Between two of its steps the networks alone are driven, on copies:
+the same images through student and teacher, and a fixed slope sent back.  Whatever else a step does is
+in the ratio: mean teacher, strong view, translation, masks, consensus, centroids, losses, optimizer,
+reports.  Images are read beforehand.  One thread: python benchmarks/step.py [--quick] [--turns N] [--large]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from diga import ops
+from diga.engine.fit import Step
+from diga.engine.run import Pace, Run
+from diga.methods.diga import SelfTraining, WarmUp
+from diga.models.streetnet import Residual, conv, streetnet
+from diga.recipe import Recipe, override
+from diga.settings import Plan
+from diga.types import IGNORE, Batch, Pair, Prediction
+from experiments.diga import streets
+
+K = 19
+Net = Callable[[], nn.Module]
+
+
+class StandIn(nn.Module):
+    """Stride 8 and 256 features as the networks of the paper have, a tenth of their work: 43 GMAC at 512 x 896."""
+
+    def __init__(self, width: int = 256, blocks: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv(3, 32, 2), conv(32, 64, 2), conv(64, width, 2))
+        self.body = nn.Sequential(*(Residual(width, 2) for _ in range(blocks)))
+        self.classifier = nn.Conv2d(width, K, 1)
+
+    def forward(self, image: Tensor) -> Prediction:
+        """(B, 3, H, W) in [0, 1] -> logits (B, K, H/8, W/8), features (B, 256, H/8, W/8)."""
+        features = self.body(self.stem(4 * image - 2))
+        return Prediction(self.classifier(features), features)
+
+
+@dataclass
+class Measured(Run):
+    """A run of ready images that times each step of its loop, and the networks alone in between."""
+
+    net: Net = lambda: streetnet(K)
+    ready: list[Pair] = field(default_factory=list)
+    left: dict[str, Any] = field(default_factory=dict)
+    step_ms: list[float] = field(default_factory=list)
+    networks_ms: list[float] = field(default_factory=list)
+    alone: Callable[[Pair], None] = lambda pair: None
+
+    def segmenter(self, ref: str | None = None, part: str = "student") -> nn.Module:
+        """The network measured, always the same weights."""
+        torch.manual_seed(0)
+        return self.net().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def read(self, ref: str, file: str = "") -> dict[str, Any]:
+        """What earlier stages would have left."""
+        return self.left
+
+    def fit(self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student") -> None:
+        """The loop, after copies of the networks are made."""
+        S, T = deepcopy(nets["student"]), deepcopy(nets["teacher"]).train()
+        mixed = "prototypes" in nets
+        self.alone = lambda pair: networks_alone(S, T, pair, mixed)
+        super().fit(nets, step, plan, keep)
+
+    def pairs(self, start: int, stop: int) -> Iterator[Pair]:
+        """Asked for the next pair, the loop has done with the last."""
+        for t in range(start, stop):
+            pair = self.ready[t % len(self.ready)]
+            self.networks_ms.append(milliseconds(lambda pair=pair: self.alone(pair)))  # type: ignore[misc]
+            begun = time.perf_counter()
+            yield pair
+            self.step_ms.append(1e3 * (time.perf_counter() - begun))
+
+
+def networks_alone(S: nn.Module, T: nn.Module, pair: Pair, mixed: bool) -> None:
+    """The forwards of a step, and a backward from a slope of ones."""
+    views = torch.cat([pair.source.image, pair.source.image])
+    S.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        T(views)
+        if mixed:
+            T(pair.target)
+    logits = [S(views).logits] + ([S(pair.target).logits] if mixed else [])
+    torch.autograd.backward(logits, [torch.ones_like(p) for p in logits])
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    begun = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - begun)
+
+
+# --- what is run -------------------------------------------------------------------------
+
+
+def pair(B: int, H: int, W: int, seed: int) -> Pair:
+    """Smooth images and labels in blocks, some void."""
+    g = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, K + 1, (2 * B, 1, 8, 14), generator=g).float()
+    label = F.interpolate(coarse, (H, W), mode="nearest")[:, 0].long()
+    label[label == K] = IGNORE
+    rgb = F.interpolate(torch.rand(2 * B, 3, H // 8, W // 8, generator=g), (H, W), mode="bilinear")
+    image = rgb.contiguous(memory_format=torch.channels_last)
+    return Pair(Batch(image[:B].clone(), label[:B]), image[B:].clone(), label[B:].where(label[B:] != IGNORE, 0))
+
+
+def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pace: Pace) -> Measured:
+    """The stage after `turns` steps."""
+    B, (H, W) = recipe.batch, recipe.crop
+    ready = [pair(B, H, W, seed) for seed in range(4)]
+    colours = {"mean": torch.rand(300, 3), "covariance": 0.05 * torch.eye(3).expand(300, 3, 3)}
+    features = net()(ready[0].target).features
+    rho = {"vectors": torch.randn(K, features.shape[1]), "seen": torch.ones(K)}
+    left = {"colours": colours, "prototypes": rho}
+    short = override(recipe, {f"{stage}.plan.steps": turns, "balance": "none"})
+    run = Measured(short, stage, folder / stage, pace=pace, net=net, ready=ready, left=left)
+    short.stages[stage](run)
+    return run
+
+
+def shapes(large: bool, quick: bool) -> Iterator[tuple[str, Recipe, Net, int]]:
+    """Name, recipe, network and number of steps."""
+    yield "streets", streets(), lambda: streetnet(K), 12 if quick else 300
+    at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
+    size = (64, 112) if quick else (256, 448)
+    for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
+        if wanted:
+            yield name, override(streets(), at | {"crop": crop}), StandIn, 4 if quick or large else 10
+
+
+def loss_block(B: int, H: int, W: int, turns: int) -> list[float]:
+    """Milliseconds of every loss of a self-training step from logits at stride 8, forward and backward."""
+    recipe = override(streets(), {"batch": B, "crop": (H, W), "balance": "none"})
+    stage = recipe.stages["self_training"].model_copy(update={"distil_at": "pixels"})
+    assert isinstance(stage, SelfTraining)
+    p, q, p_mix = (torch.randn(n, K, H // 8, W // 8, requires_grad=True) for n in (2 * B, 2 * B, B))
+    source, _, guess = pair(B, H, W, 0)
+    assert guess is not None
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(recipe, "self_training", Path(folder))
+
+        def block() -> None:
+            losses = [*stage.source_losses(run, source, p, q.detach()).values()]
+            pixels = run.pixels(guess, stage.normalise)
+            losses.append(ops.losses.cross_entropy(run.upsample(p_mix, guess), guess, pixels))
+            torch.autograd.backward(torch.stack(losses).sum())
+
+        return [milliseconds(block) for _ in range(turns)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few steps, small shapes: does it run at all")
+    parser.add_argument("--turns", type=int, default=0, help="steps of each (default 300; 10 of the stand-in)")
+    parser.add_argument("--large", action="store_true", help="the stand-in at 512 x 896, too: minutes")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    title = "medians of steps taken in turns, one thread"
+    table = Table("network", "stage", "batch", "networks ms", "step ms", "ratio", "steps", title=title)
+    for name, recipe, net, steps in shapes(chosen.large, chosen.quick):
+        for stage in ("warm_up", "self_training"):
+            assert isinstance(recipe.stages[stage], WarmUp | SelfTraining)
+            with tempfile.TemporaryDirectory() as folder:
+                run = measured(recipe, stage, net, chosen.turns or steps, Path(folder), Pace(save=10**9))
+            skipped = min(len(run.step_ms) // 4, 10)  # the first ones find cold caches
+            ours, alone = (statistics.median(ms[skipped:]) for ms in (run.step_ms, run.networks_ms))
+            size = f"{recipe.batch} x {recipe.crop[0]} x {recipe.crop[1]}"
+            count = len(run.step_ms) - skipped
+            table.add_row(name, stage, size, f"{alone:.1f}", f"{ours:.1f}", f"{alone / ours:.3f}", str(count))
+    console = Console(width=110)
+    console.print(table)
+    B, H, W = (1, 64, 112) if chosen.quick else (3, 512, 896)
+    block = statistics.median(loss_block(B, H, W, 3 if chosen.quick else 7))
+    console.print(f"all losses of a self-training step at {B} x {K} x {H} x {W}, with backward: {block:.0f} ms")
+    print(f"torch {torch.__version__}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""A study's report as a folder: tables, figures, claims, and how to get it again.
+
+Written beside its place and moved there when it is whole, so that a reader never meets half a report
+and an interrupted build leaves the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from diga.errors import ConfigError, StorageError, expected_one_of
+from diga.report import exchange, figures, latex, markdown, page
+from diga.report.cells import metric_of
+from diga.report.records import Records, records
+from diga.report.table import Table
+
+WRITERS: dict[str, Callable[[Table], str]] = {
+    "md": markdown.table,
+    "tex": latex.table,
+    "csv": exchange.as_csv,
+    "json": exchange.as_json,
+}
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of one system
+HASHED = re.compile(r".*-[0-9a-f]{8}")
+MOST_ROWS = 6  # predictions side by side in one figure
+DEFAULT_TABLES = ("table3",)
+
+
+def build(study: str, tracking_uri: str, out: Path) -> Path:
+    """Make the report of `study` and return its folder, `<out>/<slug of the study>`.
+
+    Raises ConfigError for an unknown study or table, or a table that refuses what it is given, and
+    StorageError when the disk does.
+    """
+    return write(records(tracking_uri, study), Path(out))
+
+
+def write(known: Records, out: Path) -> Path:
+    """`build` for records already read."""
+    modules = {name: module_of(name) for name in known.study.get("tables") or DEFAULT_TABLES}
+    tables = {name: module.table(known) for name, module in modules.items()}
+    verdicts = [line for m in modules.values() if hasattr(m, "verdicts") for line in m.verdicts(known)]
+    final = out / slug(known.name)
+    try:
+        with replacing(final) as folder:
+            _write_tables(tables, folder / "tables")
+            pictures = _draw(known, folder / "figures")
+            (folder / "claims.md").write_text(page.claims(known, verdicts), "utf8")
+            (folder / page.NAME).write_text(page.text(known, tables, pictures, verdicts), "utf8")
+    except OSError as failure:
+        raise StorageError(out, f"report not written: {failure.strerror or failure}") from failure
+    return final
+
+
+def _write_tables(tables: dict[str, Table], folder: Path) -> None:
+    folder.mkdir()
+    for name, table in tables.items():
+        for ending, writer in WRITERS.items():
+            (folder / f"{name}.{ending}").write_text(writer(table), "utf8", newline="\n")
+
+
+def _draw(known: Records, folder: Path) -> dict[str, str]:
+    """Figures that the records allow: file name and what it shows."""
+    folder.mkdir()
+    metric = metric_of(known)
+    drawn: dict[str, str] = {}
+    if figures.ladder(known, metric, folder / "ladder.png"):
+        drawn["ladder.png"] = f"{metric.name} of every row on {metric.domain}"
+    with tempfile.TemporaryDirectory() as copies:
+        rows = spread([r.label for r in known.rows if r.label in set(known.done["row"])], MOST_ROWS)
+        if figures.grid(figures.samples(known, metric.domain, rows, Path(copies)), folder / "samples.png"):
+            drawn["samples.png"] = f"Validation images of {metric.domain} and what every row makes of them"
+    return drawn
+
+
+def spread(rows: Sequence[str], most: int) -> list[str]:
+    """At most `most` of the rows, evenly, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+
+
+# --- which tables ------------------------------------------------------------------------
+
+
+def names_of_tables() -> list[str]:
+    """Tables that can be asked for: the modules of `reports`."""
+    spec = importlib.util.find_spec("reports")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return sorted(p.stem for folder in folders for p in Path(folder).glob("[!_]*.py"))
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of `reports` with this name; nothing else is ever imported."""
+    known = names_of_tables()
+    if name not in known:
+        raise ConfigError("study.tables", f"no table {name!r}", expected_one_of(str(name), known))
+    return importlib.import_module(f"reports.{name}")
+
+
+# --- where -------------------------------------------------------------------------------
+
+
+def slug(name: str) -> str:
+    """A file name for any text: itself when it is harmless, else what is harmless of it and a hash.
+
+    Two names never share a slug but by a collision of eight hexadecimal digits, and a name that looks
+    as if it had been hashed is hashed again.
+    """
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:64].strip(".-_")
+    if clean and clean == name and not RESERVED.fullmatch(name) and not HASHED.fullmatch(name):
+        return clean
+    digest = hashlib.sha256(name.encode("utf8", "surrogatepass")).hexdigest()[:8]
+    return f"{clean or 'study'}-{digest}"
+
+
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """A new folder that takes `final`'s place when the block ends well; else nothing has changed.
+
+    Raises ConfigError where `final` holds something that is no report.
+    """
+    if final.exists() and not (final / page.NAME).is_file():
+        raise ConfigError(final, "is in the way and is no report", "another folder for reports, or none there")
+    mark = uuid.uuid4().hex[:12]
+    fresh, aside = final.with_name(f".{final.name}.new-{mark}"), final.with_name(f".{final.name}.old-{mark}")
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if final.exists():
+            final.rename(aside)
+        fresh.rename(final)
+    except BaseException:
+        if aside.exists() and not final.exists():
+            aside.rename(final)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)

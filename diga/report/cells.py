@@ -1,0 +1,173 @@
+"""From records to the cells of a table: what every table of a study asks, asked in one place."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from diga.errors import ConfigError, expected_one_of
+from diga.report.records import Records
+from diga.report.statistics import Difference, Spread, over_seeds, paired
+from diga.report.table import Cell, Status
+
+PERCENT = 100.0
+
+
+class Metric(NamedTuple):
+    """`<domain>/<statistic>/<select>/<name>`, the address of a number."""
+
+    domain: str
+    statistic: str = "plain"
+    select: str = "last"
+    name: str = "miou"
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+def metric_of(records: Records) -> Metric:
+    """The number a study is about.  Raises ConfigError for anything but a full address."""
+    text = str(records.study["metric"])
+    parts = text.rsplit("/", 3)
+    if len(parts) != 4 or not all(parts):
+        raise ConfigError("study.metric", f"found {text!r}", "<domain>/<statistic>/<select>/<name>")
+    return Metric(*parts)
+
+
+def why_nothing(records: Records, row: str) -> Status:
+    """What to say of a row without a number: failed if any cell failed, running if any runs, else missing."""
+    states = {records.status(row, seed) for seed in records.seeds}
+    return "failed" if "failed" in states else "running" if "running" in states else "missing"
+
+
+def scores(records: Records, metric: Metric) -> dict[str, Cell]:
+    """Mean and spread over seeds of a metric, in percent, for every row of the study."""
+    known = over_seeds(records.done, str(metric))
+    return {
+        row.label: _percent(known[row.label]) if row.label in known else Cell(status=why_nothing(records, row.label))
+        for row in records.rows
+    }
+
+
+def _percent(over: Spread) -> Cell:
+    return Cell(mean=over.mean * PERCENT, sd=over.sd * PERCENT, n=over.n, runs=over.runs)
+
+
+def steps(records: Records, metric: Metric) -> dict[str, Difference]:
+    """Paired difference, as a fraction, of every row that has a parent with its parent."""
+    cells = records.done
+    return {r.label: paired(cells, r.label, r.parent, str(metric)) for r in records.rows if r.parent}
+
+
+def step_cells(records: Records, metric: Metric) -> dict[str, Cell]:
+    """`steps` in percent points; rows without a parent stay blank."""
+    found = {label: _points(step) for label, step in steps(records, metric).items()}
+    return {row.label: found.get(row.label, Cell()) for row in records.rows}
+
+
+def _points(step: Difference) -> Cell:
+    if step.n == 0:
+        return Cell(status="missing")
+    low, high = step.low * PERCENT, step.high * PERCENT
+    return Cell(mean=step.mean * PERCENT, sd=step.sd * PERCENT, n=step.n, low=low, high=high)
+
+
+# --- protocols ---------------------------------------------------------------------------
+
+
+def protocols(records: Records, ablated: str = "") -> dict[str, str]:
+    """Evaluation protocol of every row that has a finished cell.
+
+    One column holds one protocol, unless the protocol is itself what the component `ablated` switches:
+    then the rows with it share one and the rows without it another.  Raises ConfigError otherwise.
+    """
+    found: dict[str, str] = {}
+    for row in records.rows:
+        here = sorted(set(records.done[records.done["row"] == row.label]["protocol"]))
+        if len(here) > 1:
+            raise _mixed(f"row {row.label!r}", here, "one protocol a row")
+        if here:
+            found[row.label] = here[0]
+    declared = ablated in records.study["components"]
+    for switched in (True, False) if declared else (None,):
+        rows = [r for r in records.rows if switched in (None, ablated in r.components)]
+        here = sorted({found[r.label] for r in rows if r.label in found})
+        if len(here) > 1:
+            of = {True: f"rows with {ablated}", False: f"rows without {ablated}", None: "a column"}[switched]
+            raise _mixed(of, here, "one protocol a column, or a component that switches it")
+    return found
+
+
+def _mixed(where: str, found: list[str], expected: str) -> ConfigError:
+    return ConfigError(where, f"mixes the protocols {', '.join(found)}", expected)
+
+
+def protocol_sentence(records: Records, ablated: str = "") -> str:
+    """What a caption says about protocols."""
+    found = protocols(records, ablated)
+    by_switch: dict[bool, str] = {}
+    for row in records.rows:
+        if row.label in found:
+            by_switch[ablated in row.components] = found[row.label]
+    if not found:
+        return "Nothing has been evaluated yet."
+    if len(set(by_switch.values())) == 1:
+        return f"Protocol: {next(iter(by_switch.values()))}."
+    return f"Protocol: {by_switch[True]} in rows with {ablated}; rows without {ablated} are {by_switch[False]}."
+
+
+# --- published numbers -------------------------------------------------------------------
+
+
+def published(records: Records, folder: Path) -> dict[str, float]:
+    """Published mIoU, in percent, by row of the study, from the study's `reference` file.
+
+    A line of the file is a row's when it has the same switches on, in the study's order of components;
+    where the file has other switches, when it has the same label and no other line has.
+    """
+    name = str(records.study.get("reference") or "")
+    if not name:
+        return {}
+    known = [p.name for p in folder.glob("*.csv")]
+    if name not in known:
+        raise ConfigError("study.reference", f"no {name!r}", expected_one_of(name, known))
+    with (folder / name).open(encoding="utf8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return _matched(records, lines)
+
+
+def _matched(records: Records, lines: list[dict[str, str]]) -> dict[str, float]:
+    components = [str(c) for c in records.study["components"]]
+    label, *rest = lines[0]
+    switches = [c for c in rest if {line[c] for line in lines} <= {"0", "1"}]
+    if len(switches) == len(components):
+        by_switch = {tuple(line[c] == "1" for c in switches): line for line in lines}
+        found = {r.label: by_switch.get(tuple(c in r.components for c in components)) for r in records.rows}
+    else:
+        count = Counter(line[label] for line in lines)
+        by_label = {line[label]: line for line in lines if count[line[label]] == 1}
+        found = {r.label: by_label.get(r.label) for r in records.rows}
+    return {row: float(line["mIoU"]) for row, line in found.items() if line and line.get("mIoU")}
+
+
+def paper_cells(values: Mapping[str, float], records: Records) -> dict[str, Cell]:
+    """Published numbers as cells; a row that was not published is blank."""
+    return {r.label: Cell(mean=values[r.label]) if r.label in values else Cell() for r in records.rows}
+
+
+def paper_steps(values: Mapping[str, float], records: Records) -> dict[str, float]:
+    """Published difference of every row with its parent, where both were published."""
+    pairs = [(r.label, r.parent) for r in records.rows if r.label in values and r.parent in values]
+    return {label: values[label] - values[parent] for label, parent in pairs}
+
+
+def classes_in(records: Records, metric: Metric) -> list[str]:
+    """Names of the classes that have a number in some finished cell."""
+    prefix = str(metric._replace(name="iou")) + "/"
+    columns = [c for c in records.done.columns if c.startswith(prefix)]
+    return [c.removeprefix(prefix) for c in columns if bool(pd.notna(records.done[c]).any())]

@@ -1,0 +1,227 @@
+r"""Tables as LaTeX that needs `booktabs` and `amssymb` and nothing else.
+
+Every character of a text is escaped here, so no name can become a command; `problems` checks the result
+without TeX.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from diga.report.table import Cell, Column, Table, number, words
+from diga.report.texcheck import problems
+
+__all__ = ["escape", "problems", "table"]
+
+HEADING = 9  # characters of a line of a heading
+PLUS_MINUS = r"$\,\pm\,$"
+ASCII = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    '"': "''",
+}
+SIGNS = {
+    "±": r"$\pm$",
+    "→": r"$\to$",
+    "←": r"$\leftarrow$",
+    "↔": r"$\leftrightarrow$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "∞": r"$\infty$",
+    "·": r"$\cdot$",
+    "✓": r"\checkmark{}",
+    "†": r"\dag{}",
+    "§": r"\S{}",
+    "…": r"\ldots{}",
+    "–": "--",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "‐": "-",
+    "‑": "-",
+    "ß": r"\ss{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "œ": r"\oe{}",
+    "ł": r"\l{}",
+}
+MARKS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
+ACCENTS = dict(zip(MARKS, "`'^~=u.\"rHvc", strict=True))
+GREEK = {
+    "GREEK SMALL LETTER": "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho "
+    "sigma tau upsilon phi chi psi omega",
+    "GREEK CAPITAL LETTER": "gamma delta theta lambda xi pi sigma upsilon phi psi omega",
+}
+
+
+def escape(text: str) -> str:
+    """`text` as it is, in ASCII: TeX commands for what it has, `?` for a letter it has not.
+
+    White space becomes one blank; control and bidirectional characters are dropped.
+    """
+    plain = "".join(_character(c) for c in unicodedata.normalize("NFC", " ".join(text.split())))
+    return re.sub(r"-(?=-)", "-{}", plain) if "--" in text else plain
+
+
+def _character(c: str) -> str:
+    if c.isascii():
+        return ASCII.get(c, c) if c.isprintable() else ""
+    if c in SIGNS:
+        return SIGNS[c]
+    if unicodedata.category(c)[0] == "C":
+        return ""
+    return _accented(c) or _greek(c) or "?"
+
+
+def _accented(c: str) -> str:
+    base, marks = (whole := unicodedata.normalize("NFD", c))[0], whole[1:]
+    if len(marks) == 1 and base.isascii() and base.isalpha() and marks in ACCENTS:
+        return f"\\{ACCENTS[marks]}{{{base}}}"
+    return ""
+
+
+def _greek(c: str) -> str:
+    kind, _, letter = unicodedata.name(c, "").lower().rpartition(" ")
+    letter = "lambda" if letter == "lamda" else letter
+    if letter not in GREEK.get(kind.upper(), "").split():
+        return ""
+    return f"$\\{letter.capitalize() if 'capital' in kind else letter}$"
+
+
+def table(table: Table) -> str:
+    """A float with caption, label, grouped header, rows and notes; `table*` when it is wide."""
+    columns = sum(_width(c) for c in table.columns)
+    float_ = "table*" if columns > 8 else "table"
+    small = (r"\scriptsize", 2) if columns > 16 else (r"\footnotesize", 4)
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,amssymb}",
+            f"\\begin{{{float_}}}[t]",
+            r"\centering",
+            f"\\caption{{\\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
+            f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.label.lower()).strip('-')}}}",
+            r"\smallskip",
+            small[0],
+            f"\\setlength{{\\tabcolsep}}{{{small[1]}pt}}",
+            f"\\begin{{tabular}}{{{''.join(_spec(c) for c in table.columns)}}}",
+            r"\toprule",
+            *_heading(table),
+            *_body(table),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"\\par\\smallskip {escape(note)}" for note in table.notes),
+            f"\\end{{{float_}}}",
+            "",
+        ]
+    )
+
+
+def _line(cells: list[str]) -> str:
+    return _guarded(" & ".join(cells)) + r" \\"
+
+
+def _guarded(line: str) -> str:
+    """After `\\\\` TeX takes a star or a bracket for an argument of the line break: not behind `{}`."""
+    return "{}" + line if line.lstrip().startswith(("[", "*")) else line
+
+
+def _stacked(text: str, most: int) -> str:
+    """A heading of short lines, broken at blanks and hyphens."""
+    lines: list[str] = []
+    for word in re.findall(r"[^\s-]*-+|[^\s-]+", text):
+        joined = lines[-1] + ("" if lines[-1].endswith("-") else " ") + word if lines else word
+        lines = [*lines[:-1], joined] if lines and len(joined) <= most else [*lines, word]
+    tex = r"\\".join(_guarded(escape(line)) for line in lines)
+    return f"\\shortstack{{{tex}}}" if len(lines) > 1 else tex
+
+
+def _is_pair(column: Column) -> bool:
+    """Whether a number and its uncertainty take two TeX columns."""
+    return column.kind in ("score", "delta") and column.spread
+
+
+def _width(column: Column) -> int:
+    return 2 if _is_pair(column) else 1
+
+
+def _spec(column: Column) -> str:
+    if _is_pair(column):
+        return f"r@{{{PLUS_MINUS}}}l" if column.kind == "score" else r"r@{\ }l"
+    return {"text": "l", "check": "c"}.get(column.kind, "r")
+
+
+def _heading(table: Table) -> Iterator[str]:
+    if table.has_groups:
+        titled = ((sum(_width(c) for c in _members(table, s)), s.title) for s in table.spans())
+        yield _line([_over(width, _stacked(title, 8 * width)) for width, title in titled])
+        yield " ".join(_cmidrules(table))
+    heads = [(c, _stacked(c.header, HEADING)) for c in table.columns]
+    yield _line([head if c.kind == "text" else _over(_width(c), head) for c, head in heads])
+
+
+def _over(width: int, tex: str) -> str:
+    return f"\\multicolumn{{{width}}}{{c}}{{{tex}}}"
+
+
+def _body(table: Table) -> Iterator[str]:
+    group = None
+    for i, row in enumerate(table.rows):
+        if row.group != group:
+            yield r"\midrule"
+        group = row.group
+        yield _line([tex for j, cell in enumerate(row.cells) for tex in _cell(table, i, j, cell)])
+
+
+def _members(table: Table, span: tuple[str, int, int]) -> tuple[Column, ...]:
+    _, first, width = span
+    return table.columns[first : first + width]
+
+
+def _cmidrules(table: Table) -> Iterator[str]:
+    at = 1
+    for span in table.spans():
+        width = sum(_width(c) for c in _members(table, span))
+        if span.title:
+            yield f"\\cmidrule(lr){{{at}-{at + width - 1}}}"
+        at += width
+
+
+def _number(text: str) -> str:
+    return f"${text}$" if text[0] in "+-" else text
+
+
+def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
+    """The one or two TeX cells of a cell."""
+    about = table.columns[j]
+    if about.kind == "check":
+        return [r"\checkmark" if cell.text else ""]
+    if not cell.is_number:
+        text = escape(cell.text) if cell.text else words(cell)
+        return [_over(2, text) if _is_pair(about) else text]
+    mean = _number(number(cell.mean, about.decimals, about.signed or about.kind == "delta"))
+    mean = f"\\textbf{{{mean}}}" if (i, j) in table.best else mean
+    count = f"({cell.n})" if table.shows_count(cell, about) else ""
+    if not _is_pair(about):
+        return [" ".join([mean, count]).strip()]
+    if about.kind == "delta":
+        bounds = [number(b, about.decimals, signed=True) for b in (cell.low, cell.high) if cell.has_interval]
+        return [mean, f"$[{', '.join(bounds)}]$ {count}".strip() if bounds else count]
+    if cell.has_spread:
+        return [mean, f"{number(cell.sd, about.decimals)} {count}".strip()]
+    # one seed has no spread: the mean keeps its place and the sign is left out
+    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", count]

@@ -1,0 +1,89 @@
+"""Confusion counts against a loop over pixels; scores against sets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diga.errors import DataError
+from diga.ops.scores import confusion, iou, mean_iou
+from diga.types import IGNORE
+
+torch.set_num_threads(1)
+KINDS = [torch.int64, torch.int32, torch.int16, torch.uint8]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 3),
+    st.integers(1, 20),
+    st.sampled_from(KINDS),
+    st.sampled_from(KINDS),
+)
+def test_confusion_is_the_slow_count(seed, B, K, kind, other):
+    g = torch.Generator().manual_seed(seed)
+    y, p = (torch.randint(0, K, (B, 4, 5), generator=g) for _ in range(2))
+    y = y.masked_fill(torch.rand(y.shape, generator=g) < 0.3, IGNORE).to(kind)
+    slow = torch.zeros(B, K, K, dtype=torch.int64)
+    for b, i, j in itertools.product(range(B), range(4), range(5)):
+        if y[b, i, j] != IGNORE:
+            slow[b, int(y[b, i, j]), int(p[b, i, j])] += 1
+    before = y.clone()
+    found = confusion(p.to(other), y, K)
+    assert torch.equal(found, slow)
+    assert found.dtype == torch.int64
+    assert torch.equal(y, before)
+
+
+def test_void_alone_counts_nothing():
+    y = torch.full((2, 1, 1), IGNORE)
+    assert torch.equal(confusion(torch.zeros_like(y), y, 19), torch.zeros(2, 19, 19, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("prediction", "label"), [(19, 0), (-1, 0), (IGNORE, 0), (19, IGNORE)])
+def test_a_prediction_out_of_range_is_refused(prediction, label):
+    p, y = torch.tensor([[[3, prediction]]]), torch.tensor([[[3, label]]])
+    with pytest.raises(DataError, match=rf"prediction: found class {prediction} \(expected 0 ... 18"):
+        confusion(p, y, 19)
+
+
+@pytest.mark.parametrize("label", [19, 20, 254, -1])
+def test_a_label_out_of_range_is_refused(label):
+    with pytest.raises(DataError, match=rf"label: found class {label} \(expected 0 ... 18"):
+        confusion(torch.tensor([[[3, 3]]]), torch.tensor([[[3, label]]]), 19)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_iou_is_intersection_over_union(seed, K):
+    g = torch.Generator().manual_seed(seed)
+    y, p = (torch.randint(0, K, (1, 3, 4), generator=g) for _ in range(2))
+    found = iou(confusion(p, y, K)[0])
+    present = []
+    for k in range(K):
+        truth, guess = (set(map(tuple, (x[0] == k).nonzero().tolist())) for x in (y, p))
+        if truth | guess:
+            present.append(len(truth & guess) / len(truth | guess))
+            assert found[k] == pytest.approx(present[-1], abs=1e-12)
+        else:
+            assert found[k].isnan()
+    assert mean_iou(found) == pytest.approx(sum(present) / len(present), abs=1e-12)
+
+
+def test_iou_takes_stacked_counts():
+    counts = torch.randint(0, 9, (2, 3, 4, 4))
+    assert torch.equal(iou(counts)[1, 2], iou(counts[1, 2]))
+
+
+def test_mean_iou_of_a_subset_skips_the_absent():
+    values = torch.tensor([0.2, torch.nan, 0.6, 1.0], dtype=torch.float64)
+    assert mean_iou(values) == pytest.approx(0.6)
+    assert mean_iou(values, [0, 1, 2]) == pytest.approx(0.4)
+    assert mean_iou(values, (3,)) == 1
+    assert math.isnan(mean_iou(values, [1]))
