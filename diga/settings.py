@@ -5,7 +5,8 @@ Nothing here imports torch: recipes, planners and reports read these too.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,11 +15,17 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # a probabilit
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
+Normalise = Literal["valid", "all", "hard"]  # labelled pixels, all pixels as the authors, or OHEM's hard ones
+
 
 class Frozen(BaseModel):
-    """A value: it cannot change, knows its fields, and refuses any other."""
+    """A value: it cannot change, knows its fields, and refuses any other; text is no number, a truth value neither."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with fields changed and checked again: pydantic's own believes any update."""
+        return self.model_validate(dict(self) | dict(update or {}))
 
 
 class Plan(Frozen):
@@ -39,7 +46,9 @@ class Plan(Frozen):
         "poly", description="linear_ramp rises to `lr` at the last step, as the official SYNTHIA warm-up does"
     )
     power: Positive = 0.9
-    ramp: Annotated[int, Field(ge=0)] = Field(0, description="steps over which the rate first rises linearly")
+    ramp: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
+        0, description="steps over which the rate first rises linearly"
+    )
     snapshots: Count = Field(8, description="weights kept at evenly spaced steps, the last included, for `best`")
 
     def lr_at(self, t: int) -> float:

@@ -23,9 +23,13 @@ OFFICIAL = {  # what the authors' code does where the equations say otherwise (d
     "warm_up.normalise": "all",
     "warm_up.count_void": True,
     "warm_up.statistics.update": ["views", "target"],
+    "centroids.images": "target_pred",
+    "centroids.average": "images",
     "self_training.normalise": "all",
     "self_training.count_void": True,
     "self_training.unseen": "origin",
+    "self_training.agreed": True,
+    "self_training.order": "target_first",
 }
 
 
@@ -39,7 +43,7 @@ def streets() -> Recipe:
         "translator": ColourTransfer(),
         "warm_up": WarmUp(translator="translator", ema=0.99, strong=STRONG, distil_at="cells", plan=WARM_UP),
         "labels": PseudoLabels(of="warm_up"),
-        "centroids": Centroids(of="warm_up"),
+        "centroids": Centroids(of="warm_up", translator="translator", steps=75),
         "self_training": SelfTraining(
             warm_up="warm_up",
             labels="labels",
@@ -102,7 +106,7 @@ def table3(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         ),
         Component(
             name="CrDoMix",
-            off={"warm_up.translator": None, "self_training.translator": None},
+            off={f"{stage}.translator": None for stage in ("warm_up", "centroids", "self_training")},
             needs=("weak to strong",),
         ),
         Component(name="self-training", off={"score.of": "warm_up"}),

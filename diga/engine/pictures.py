@@ -13,27 +13,32 @@ from torch import Tensor
 from diga.data.labels import colourise
 
 ROWS = 4  # images of a batch that are shown
-TITLE = 14  # pixels
+WIDTH = 224  # pixels of a column, whatever the size of the images
+TITLE = 16  # pixels
+GAP = 4  # pixels
 
 
 def rgb(x: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, H, W) in [0, 1] or labels (B, H, W) -> (B, H, W, 3) bytes."""
-    shown = x[:ROWS].detach().float().cpu() if x.ndim == 4 else x[:ROWS].cpu()
+    """(B, 3, H, W) in [0, 1] or labels (B, H, W) -> (b, H, W, 3) bytes, b the rows that are shown."""
+    shown = x[:ROWS].detach().cpu()
     if x.ndim == 4:
-        return np.asarray((shown.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
+        return np.asarray((shown.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
     return np.stack([colourise(label.numpy().astype(np.uint8)) for label in shown])
 
 
 def grid(columns: Mapping[str, Tensor]) -> Image.Image:
-    """One column a name, one row an image of the batch."""
+    """One column a name, one row an image of the batch; what is smaller than the others is drawn as large."""
     tiles = {name: rgb(x) for name, x in columns.items() if x.numel()}
-    count, height, width = (min(t.shape[i] for t in tiles.values()) for i in range(3))
-    sheet = Image.new("RGB", (len(tiles) * (width + 2), TITLE + count * (height + 2)), "white")
+    largest = max(tiles.values(), key=lambda t: t.shape[2])
+    size = (WIDTH, round(WIDTH * largest.shape[1] / largest.shape[2]))
+    rows = min(len(t) for t in tiles.values())
+    sheet = Image.new("RGB", (len(tiles) * (WIDTH + GAP), TITLE + rows * (size[1] + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    for c, (name, rows) in enumerate(tiles.items()):
-        draw.text((c * (width + 2) + 2, 1), name, fill="black")
-        for r in range(count):
-            sheet.paste(Image.fromarray(rows[r]), (c * (width + 2), TITLE + r * (height + 2)))
+    for c, (name, images) in enumerate(tiles.items()):
+        draw.text((c * (WIDTH + GAP) + 2, 2), name, fill="black")
+        for r in range(rows):
+            tile = Image.fromarray(images[r]).resize(size, Image.Resampling.NEAREST)
+            sheet.paste(tile, (c * (WIDTH + GAP), TITLE + r * (size[1] + GAP)))
     return sheet
 
 

@@ -24,9 +24,9 @@ from diga.engine.spool import Spool
 from diga.errors import Diverged
 from diga.models.norm import freeze, statistics
 from diga.ops.chance import Chance
-from diga.ops.losses import counted, upsample
+from diga.ops.losses import counted, cross_entropy, hard_cross_entropy, upsample
 from diga.recipe import Recipe, Stage
-from diga.settings import Plan, Statistics
+from diga.settings import Normalise, Plan, Statistics
 from diga.types import Pair, Prediction
 
 ARTIFACT = "artifact.pt"
@@ -202,9 +202,16 @@ class Run:
         """Resize (B, C, h, w) to the pixels of `like`, by the recipe's corner rule."""
         return upsample(x, like, self.recipe.align_corners)
 
-    def pixels(self, label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
-        """By how many pixels a cross-entropy divides: its mean over workers, so that they agree on one."""
-        return parallel.mean(counted(label, normalise).float())
+    def cross_entropy(self, logits: Tensor, label: Tensor, normalise: Normalise) -> Tensor:
+        """Eq. 1 at the label's resolution: logits (B, K, h, w), label (B, H, W), with the recipe's class weights.
+
+        Workers divide by the mean of their pixel counts, so that together they take one mean; the hard
+        pixels of OHEM are each worker's own, and weigh all classes alike, as in the authors' code.
+        """
+        logits = self.upsample(logits, label)
+        if normalise == "hard":
+            return hard_cross_entropy(logits, label)
+        return cross_entropy(logits, label, parallel.mean(counted(label, normalise).float()), self.weights)
 
     def gather(self, x: Tensor) -> Tensor:
         """Rows of every worker, in the order of the global batch."""

@@ -19,7 +19,7 @@ from pydantic import Field
 from diga import ops
 from diga.methods.targets import cells, load_prototypes
 from diga.recipe import Ref, Stage, function_of
-from diga.settings import Plan, Share, Statistics, Strong, Weight
+from diga.settings import Normalise, Plan, Share, Statistics, Strong, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Distillation(Stage):
     mask: function_of("diga.ops.masks") = Field("classes", description="M of eq. 6")  # type: ignore[valid-type]
     count_void: bool = Field(False, description="whether void is one of the classes a mask draws from")
     strong: Strong = Strong()
-    normalise: Literal["valid", "all"] = Field("valid", description="pixels a cross-entropy divides by")
+    normalise: Normalise = Field("valid", description="pixels a cross-entropy divides by")
     distil_at: Literal["pixels", "cells"] = Field("pixels", description="resolution of the distillation loss")
     statistics: Statistics = Statistics()
     plan: Plan = Plan()
@@ -77,8 +77,7 @@ class Distillation(Stage):
         p, q (2B, K, h, w): the student's and the teacher's logits of [x_s; x_cdm].
         """
         y_s = source.label
-        pixels = run.pixels(y_s, self.normalise)
-        losses = {"source": ops.losses.cross_entropy(run.upsample(p.chunk(2)[0], y_s), y_s, pixels, run.weights)}
+        losses = {"source": run.cross_entropy(p.chunk(2)[0], y_s, self.normalise)}
         if self.distil:
             if self.distil_at == "pixels":
                 p, q = run.upsample(p, y_s), run.upsample(q, y_s)
@@ -145,6 +144,8 @@ class SelfTraining(Distillation):
     unseen: Literal["ignored", "origin"] = Field(
         "ignored", description="a class without centroid: left out, or at the origin as in the authors' code"
     )
+    agreed: bool = Field(False, description="whether only cells move a centroid where the teacher predicts their label")
+    order: Literal["source_first", "target_first"] = Field("source_first", description="in which eq. 10 is applied")
     mix: Literal["class_mix", "none"] = Field("class_mix", description="none: learn x~_t itself, as eq. 9 says")
 
     def guesses(self) -> str:
@@ -171,14 +172,12 @@ class SelfTraining(Distillation):
                 seen_s, seen_t = T(views), T(x_t)
                 y_t = bilateral_consensus(run, y_warm, rho, seen_t.features, self.unseen)
                 x_mix, y_mix = self.mixed(run, pair, y_t, t)
-                self.move(run, rho, (seen_t, y_t), (second_half(seen_s), y_s))
+                self.move(run, rho, (second_half(seen_s), y_s), (seen_t, y_t))
             p = run.forward(S, views, "views" in self.statistics.update).logits
             p_mix = run.forward(S, x_mix, "mixed" in self.statistics.update).logits
             run.picture(t, "self-training", lambda: shown(pair.source, x_cdm, p) | mixing(pair, y_t, x_mix, y_mix))
             losses = self.source_losses(run, pair.source, p, seen_s.logits)
-            pixels = run.pixels(y_mix, self.normalise)
-            target = ops.losses.cross_entropy(run.upsample(p_mix, y_mix), y_mix, pixels, run.weights)
-            yield "student", losses | {"target": target}
+            yield "student", losses | {"target": run.cross_entropy(p_mix, y_mix, self.normalise)}
 
         run.fit({"student": S, "teacher": T, "prototypes": rho}, step, self.plan)
 
@@ -192,12 +191,12 @@ class SelfTraining(Distillation):
         return ops.mixing.blend(M, x_s, x_t), ops.mixing.blend(M, y_s, y_t)
 
     def move(self, run: Run, rho: Prototypes, *opinions: tuple[Prediction, Tensor]) -> None:
-        """rho <- delta rho + (1 - delta) v, target images first, then source (eq. 10, spec 4.4).
+        """rho <- delta rho + (1 - delta) v, v the mean feature of class k in an image (eq. 10, spec 4.4).
 
-        v is the mean feature of class k over cells where label and teacher agree on k.
+        `opinions`: what the teacher saw and the label, of the source and of the target.
         """
-        for seen, label in opinions:
-            predicted = ops.pseudo.argmax(seen.logits)
+        for seen, label in opinions if self.order == "source_first" else reversed(opinions):
+            predicted = ops.pseudo.argmax(seen.logits) if self.agreed else None
             means, valid = ops.prototypes.class_means(
                 seen.features, cells(label, seen.features), run.classes, self.least, predicted
             )

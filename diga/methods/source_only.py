@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from diga import ops
 from diga.recipe import Stage
-from diga.settings import Plan, Statistics
+from diga.settings import Normalise, Plan, Statistics
 
 if TYPE_CHECKING:
     from diga.engine.run import Run
@@ -21,7 +20,7 @@ class SourceOnly(Stage):
     """CE(S(x_s), y_s), and nothing else."""
 
     shared: ClassVar[bool] = True
-    normalise: Literal["valid", "all"] = "valid"
+    normalise: Normalise = "valid"
     statistics: Statistics = Statistics(update=("views",))
     plan: Plan = Plan()
 
@@ -39,10 +38,6 @@ class SourceOnly(Stage):
             p_s = run.forward(S, x_s, "views" in self.statistics.update).logits
             run.leak(S, x_t, self.statistics)
             run.picture(t, "source", lambda: {"source": x_s, "label": y_s, "student": p_s.argmax(1)})
-            pixels = run.pixels(y_s, self.normalise)
-            yield (
-                "student",
-                {"source": ops.losses.cross_entropy(run.upsample(p_s, y_s), y_s, pixels, run.weights)},
-            )
+            yield "student", {"source": run.cross_entropy(p_s, y_s, self.normalise)}
 
         run.fit({"student": S}, step, self.plan)

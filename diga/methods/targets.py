@@ -14,10 +14,13 @@ from diga.recipe import Ref, Stage, function_of
 from diga.settings import Count
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
     from diga.engine.run import Run
     from diga.ops.prototypes import Prototypes
+    from diga.types import Prediction
 
 Protocol = function_of("diga.engine.protocols")
 
@@ -42,18 +45,20 @@ class PseudoLabels(Stage):
 
 
 class Centroids(Stage):
-    """rho: a mean feature for each class (eq. 7).
+    """rho: a mean feature of each class (eq. 7).
 
-    `target_pred`, the authors' default, averages target features over cells predicted to be k;
-    `source_crdomix` is the paper's equation: source features over cells labelled k, here only where
-    the network agrees, as the authors' own version of it.
+    The defaults are the equation: source features of x_cdm, over all cells labelled k together.  The
+    authors' code averages target features by predicted class, image by image; its own source version
+    takes weak pixels, where the network agrees with the label.
     """
 
     of: Ref
-    images: Literal["target_pred", "source_crdomix"] = "target_pred"
-    translator: Ref | None = Field(None, description="for source_crdomix: what paints the other half")
+    images: Literal["source_crdomix", "target_pred"] = "source_crdomix"
+    translator: Ref | None = Field(None, description="what paints x_cdm; none: strong views of the source")
+    average: Literal["cells", "images"] = Field("cells", description="one mean over all cells, or of each image's mean")
+    agreed: bool = Field(False, description="whether only cells count where the network predicts their label")
     least: Count = Field(5, description="cells a class needs in an image to count there")
-    cap: Count = Field(3000, description="images after which the running mean becomes a moving average")
+    cap: Count = Field(3000, description="images after which a mean over images becomes a moving average")
     steps: Count = Field(1000, description="batches read for source_crdomix")
     normalise: Literal["running", "batch"] = Field("running", description="batch norm while features are read")
 
@@ -66,44 +71,35 @@ class Centroids(Stage):
         import torch
 
         net = run.segmenter(self.of).train(self.normalise == "batch")
+        rho = None
         with torch.no_grad():
-            prototypes = self.of_target(run, net) if self.images == "target_pred" else self.of_source(run, net)
-        run.save({"prototypes": prototypes})
-
-    def of_target(self, run: Run, net: nn.Module) -> Prototypes:
-        """Mean over images of per-image means, by predicted class."""
-        found = None
-        for domain in run.recipe.targets:
-            for _, image in run.images(domain, "train"):
+            for image, label in self.of_target(run) if self.images == "target_pred" else self.of_source(run):
                 out = run.forward(net, image, moves=False)
-                found = self.taken(run, found, out.features, ops.pseudo.argmax(out.logits), None)
-        assert found is not None
-        return found
+                rho = rho or ops.prototypes.Prototypes(run.classes, out.features.shape[1]).to(run.device)
+                self.take(rho, out, label)
+        run.save({"prototypes": rho})  # type: ignore[dict-item]  # a domain without images is refused earlier
 
-    def of_source(self, run: Run, net: nn.Module) -> Prototypes:
-        """Eq. 7 on CrDoMix source images, where label and prediction agree."""
-        found = None
+    def of_target(self, run: Run) -> Iterator[tuple[Tensor, None]]:
+        """Target images, without labels."""
+        for domain in run.recipe.targets:
+            yield from ((image, None) for _, image in run.images(domain, "train"))
+
+    def of_source(self, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+        """x_cdm as the stage `of` makes it, or x_s if it makes none, and y_s."""
         paint = run.stage_of(self.translator).painter(run, self.translator) if self.translator else None
-        for t, ((x_s, y_s), _, _) in enumerate(run.pairs(0, self.steps)):
-            view = x_s
-            if paint is not None:
-                mask = ops.masks.classes(y_s, run.chance(t))
-                view = ops.mixing.blend(mask, x_s, paint(x_s, run.chance(t, 1)))
-            out = run.forward(net, view, moves=False)
-            label = cells(y_s, out.features)
-            found = self.taken(run, found, out.features, label, ops.pseudo.argmax(out.logits))
-        assert found is not None
-        return found
+        view = getattr(run.stage_of(self.of), "view", None)
+        for t, (source, _, _) in enumerate(run.pairs(0, self.steps)):
+            yield view(run, source, paint, t) if view else source.image, source.label
 
-    def taken(
-        self, run: Run, found: Prototypes | None, features: Tensor, label: Tensor, predicted: Tensor | None
-    ) -> Prototypes:
-        """The prototypes after these images."""
-        if found is None:
-            found = ops.prototypes.Prototypes(run.classes, features.shape[1]).to(run.device)
-        means = ops.prototypes.class_means(features, label, run.classes, self.least, predicted)
-        found.mean_(*means, self.cap)
-        return found
+    def take(self, rho: Prototypes, out: Prediction, label: Tensor | None) -> None:
+        """Let the features of some images count, by label or, without one, by prediction."""
+        predicted = ops.pseudo.argmax(out.logits)
+        y = predicted if label is None else cells(label, out.features)
+        sums = ops.prototypes.class_sums(out.features, y, len(rho.seen), predicted if self.agreed else None)
+        if self.average == "images":
+            rho.mean_(*ops.prototypes.means_of(*sums, self.least), self.cap)
+        else:
+            rho.pool_(*sums, self.least)
 
 
 def load_prototypes(run: Run, ref: str) -> Prototypes:

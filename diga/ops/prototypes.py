@@ -19,13 +19,22 @@ def class_means(
     (B, h, w) a cell speaks for its class only where the prediction agrees with the label.  A class
     of fewer than `least` cells in an image is not valid there.
     """
+    return means_of(*class_sums(features, label, classes, predicted), least)
+
+
+def class_sums(features: Tensor, label: Tensor, classes: int, predicted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum of f over the cells of each class in each image (B, K, D), and how many cells those are (B, K)."""
     f, y = full(features).flatten(2), label.flatten(1)
     member = y[:, None] == torch.arange(classes, device=y.device)[:, None]  # (B, K, hw)
     if predicted is not None:
         member &= (predicted == label).flatten(1)[:, None]
     count = member.sum(2)
     with no_autocast(f):
-        total = member.to(f.dtype) @ f.mT
+        return member.to(f.dtype) @ f.mT, count
+
+
+def means_of(total: Tensor, count: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """Means (B, K, D) from sums (B, K, D) and counts (B, K), and which stand on `least` cells."""
     return total / count.clamp(min=1)[..., None], count >= least
 
 
@@ -50,6 +59,18 @@ class Prototypes(nn.Module):
         n = (after - valid.to(after)).clamp(max=cap)
         self._follow_(means, valid / (n + 1))
         self.seen.copy_(after[-1].clamp(max=cap))
+
+    @torch.no_grad()
+    def pool_(self, total: Tensor, count: Tensor, least: int = 1) -> None:
+        """Eq. 7: the mean over all cells of all images; sums (B, K, D), counts (B, K); `seen` counts cells.
+
+        A class of fewer than `least` cells in an image does not count there.
+        """
+        cells = count.where(count >= least, 0).to(self.vectors.dtype)
+        after = self.seen + cells.sum(0)
+        pooled = (total * (cells > 0)[..., None]).sum(0) - cells.sum(0)[:, None] * self.vectors
+        self.vectors.add_(pooled / after.clamp(min=1)[:, None])
+        self.seen.copy_(after)
 
     @torch.no_grad()
     def ema_(self, means: Tensor, valid: Tensor, delta: float) -> None:
