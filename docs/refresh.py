@@ -1,0 +1,38 @@
+"""Bring the README's table and pictures up to date with the last report of the demo: `make docs`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from diga.data.streets import sheet
+from diga.errors import DigaError, StorageError
+from diga.home import data_root, home
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
+FIGURES = ("samples.png", "ladder.png")
+
+
+def refresh() -> None:
+    """Copy table and figures of the study `table3`, and the benchmark's contact sheet."""
+    report = home() / "reports" / "table3"
+    if not (report / "tables" / "table3.md").exists():
+        raise StorageError(report, "no report there", "`make demo` writes it")
+    for name in FIGURES:
+        shutil.copyfile(report / "figures" / name, DOCS / f"table3_{name}")
+    sheet(data_root() / "streets", DOCS / "streets_sheet.png")
+    table = (report / "tables" / "table3.md").read_text("utf8").strip()
+    pictures = "![Validation images, truth, and what each row makes of them](docs/table3_samples.png)"
+    readme = DOCS.parent / "README.md"
+    head, rest = readme.read_text("utf8").split(BEGIN)
+    _, tail = rest.split(END)
+    readme.write_text(f"{head}{BEGIN}\n{table}\n\n{pictures}\n{END}{tail}", "utf8")
+
+
+if __name__ == "__main__":
+    try:
+        refresh()
+    except DigaError as failure:
+        sys.exit(f"error: {failure}")
