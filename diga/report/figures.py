@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 INK, DOT, QUIET = "#1f3552", "#c2571a", "#8a8f98"
 DPI = 150
+STEM = 18  # letters of a picture's name that fit beside it
 PANEL, GAP, LEFT, TOP, BOTTOM = 280, 10, 30, 40, 70  # pixels of a grid of pictures
 LONGEST = 28  # characters of a label in a figure: tables hold the whole
 
@@ -151,7 +152,7 @@ def grid(found: Sequence[Sample], path: Path, classes: int = 19) -> bool:
             figure.text(at, 1 - 0.8 * TOP / high, short(heading), ha="center", fontsize=9)
         for y, sample in enumerate(found):
             at = 1 - (TOP + y * (down + GAP) + down / 2) / high
-            stem = short(sample.stem)
+            stem = sample.stem if len(sample.stem) <= STEM else f"…{sample.stem[-STEM:]}"  # its end tells them apart
             figure.text(0.5 * LEFT / wide, at, stem, rotation=90, ha="center", va="center", fontsize=6)
         _legend(figure, shown, classes, columns=min(10, 2 * len(headings)))
     return True

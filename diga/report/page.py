@@ -100,7 +100,8 @@ def _twins(known: Records) -> Iterator[str]:
 def _commands(known: Records) -> Iterator[str]:
     name = shlex.quote(markdown.visible(known.name))
     name = f"-- {name}" if known.name.startswith("-") else name
-    yield code(f"diga ablate {name} && diga report {name}")
+    seeds = ",".join(map(str, known.seeds))
+    yield code(f"diga ablate {name} --seeds {seeds} && diga report {name}")
 
 
 def redacted(uri: str) -> str:
