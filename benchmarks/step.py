@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from diga import ops
 from diga.engine.fit import Step
 from diga.engine.run import Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
@@ -120,8 +119,7 @@ def pair(B: int, H: int, W: int, seed: int) -> Pair:
     label = F.interpolate(coarse, (H, W), mode="nearest")[:, 0].long()
     label[label == K] = IGNORE
     rgb = F.interpolate(torch.rand(2 * B, 3, H // 8, W // 8, generator=g), (H, W), mode="bilinear")
-    image = rgb.contiguous(memory_format=torch.channels_last)
-    return Pair(Batch(image[:B].clone(), label[:B]), image[B:].clone(), label[B:].where(label[B:] != IGNORE, 0))
+    return Pair(Batch(rgb[:B].clone(), label[:B]), rgb[B:].clone(), label[B:].where(label[B:] != IGNORE, 0))
 
 
 def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pace: Pace) -> Measured:
@@ -161,8 +159,7 @@ def loss_block(B: int, H: int, W: int, turns: int) -> list[float]:
 
         def block() -> None:
             losses = [*stage.source_losses(run, source, p, q.detach()).values()]
-            pixels = run.pixels(guess, stage.normalise)
-            losses.append(ops.losses.cross_entropy(run.upsample(p_mix, guess), guess, pixels))
+            losses.append(run.cross_entropy(p_mix, guess, stage.normalise))
             torch.autograd.backward(torch.stack(losses).sum())
 
         return [milliseconds(block) for _ in range(turns)]

@@ -26,8 +26,8 @@ class DigaError(Exception):
         self.where, self.what, self.expected = str(where), what, expected
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" + (f" ({self.expected})" if self.expected else "")
-        return " ".join(line.split())
+        line = " ".join(f"{self.where}: {self.what}{f' ({self.expected})' if self.expected else ''}".split())
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)  # no escape reaches a terminal
 
 
 class ConfigError(DigaError):
@@ -64,6 +64,15 @@ class TemporaryError(DigaError):
     """Typing the same command again may succeed."""
 
     code = 75
+
+
+def shown(value: object) -> str:
+    """`value` as a message quotes it: one short line, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list inside itself
+        text = type(value).__name__
+    return text if len(text) <= 80 else f"{text[:60]}… of {len(text)} characters"
 
 
 def expected_one_of(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SPOOL = "metrics.jsonl"  # losses and scores by step, beside a stage
+TEMPORARY = ".tmp"  # how names of files under way end; a kill may leave one, nothing reads it
 PRIVATE = "resume"  # folder of checkpoints inside a stage under way; not part of the result
 
 
@@ -18,15 +19,16 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """All of `content` under the final name, or nothing: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
+    """All of `content` under the final name, or nothing: temporary name, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(path.name + TEMPORARY)
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+        sync(path.parent)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

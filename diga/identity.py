@@ -12,18 +12,8 @@ from diga.recipe import Recipe, Stage, plain, ref_fields
 Use = Literal["train", "unlabelled", "val"]  # labelled training images, target images alone, labelled validation
 Digest = Callable[[str, Use], str]  # of a domain's files: a domain's name and what is read of it -> hex digits
 
-RECIPE_FACTS = (
-    "model",
-    "classes",
-    "crop",
-    "scale",
-    "flip",
-    "batch",
-    "balance",
-    "align_corners",
-    "precision",
-    "seed",
-)
+# what a recipe says that is of no one stage; its domains count by their data, for the stages that read them
+RECIPE_FACTS = set(Recipe.model_fields) - {"name", "sources", "targets", "stages"}
 
 
 def facts(recipe: Recipe, name: str, digest: Digest, named: Mapping[str, str]) -> dict[str, Any]:
@@ -36,23 +26,25 @@ def facts(recipe: Recipe, name: str, digest: Digest, named: Mapping[str, str]) -
     fields = plain(stage)
     for field in ref_fields(type(stage)):
         fields[field] = _named(fields[field], named)
-    whole = plain(recipe)
     return {
         "stage": fields,
         "version": stage.version,
         "data": data_read(recipe, stage, digest),
-        "recipe": {fact: whole[fact] for fact in RECIPE_FACTS},
+        "recipe": recipe.model_dump(mode="json", include=RECIPE_FACTS),
     }
 
 
-def data_read(recipe: Recipe, stage: Stage, digest: Digest) -> dict[str, str]:
-    """Digest of each domain's files that `stage` reads, by use and name."""
+def data_read(recipe: Recipe, stage: Stage, digest: Digest) -> list[list[str]]:
+    """[use, domain, digest] of each domain's files that `stage` reads.
+
+    A list, for order and repetition count: images are drawn by their place in it.
+    """
     reads = stage.reads()
     uses: list[tuple[str, Use]] = []
     uses += [(d, "train") for d in recipe.sources] if "source" in reads else []
     uses += [(d, "unlabelled") for d in recipe.targets] if "target" in reads else []
     uses += [(d, "val") for d in stage.scores()]
-    return {f"{use}:{domain}": digest(domain, use) for domain, use in uses}
+    return [[use, domain, digest(domain, use)] for domain, use in uses]
 
 
 def fingerprint_of(facts: dict[str, Any]) -> str:
@@ -64,4 +56,4 @@ def fingerprint_of(facts: dict[str, Any]) -> str:
 def _named(refs: Any, named: Mapping[str, str]) -> Any:
     if isinstance(refs, list):
         return [named[r] for r in refs]
-    return named[refs] if refs else refs
+    return refs if refs is None else named[refs]

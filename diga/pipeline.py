@@ -67,10 +67,17 @@ def carry_out(
     progress: Progress = lambda done, total: None,
     on_wait: Callable[[str], None] = lambda owner: None,
 ) -> Found:
-    """The stage's folder: found, waited for, or computed here.  All it reads must be in the store."""
+    """The stage's folder: found, waited for, or computed here.
+
+    Raises StorageError unless all it reads is in the store, undamaged.
+    """
     store = place.store
-    inputs = {ref: store.folder(fingerprint) for ref, fingerprint in run.inputs.items()}
-    return store.obtain(run.fingerprint, lambda work: launch(run, work, inputs, place, progress), run.facts, on_wait)
+
+    def compute(work: Path) -> dict[str, Any]:
+        inputs = {ref: store.found(fingerprint) for ref, fingerprint in run.inputs.items()}
+        return launch(run, work, inputs, place, progress)
+
+    return store.obtain(run.fingerprint, compute, run.facts, on_wait)
 
 
 def execute(recipe: Recipe, place: Place, launch: Launch = inline) -> dict[str, Path]:

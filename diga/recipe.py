@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import json
 import types
 from abc import ABC, abstractmethod
@@ -21,24 +22,24 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    TypeVar,
     Union,
     get_args,
     get_origin,
     get_type_hints,
 )
 
-from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from diga.errors import ConfigError, expected_one_of
-from diga.settings import Count, Frozen
+from diga.errors import ConfigError, expected_one_of, shown
+from diga.settings import Count, Frozen, as_json, checked
 
 if TYPE_CHECKING:
     from diga.engine.run import Run
 
 STAGE = "stage"
-T = TypeVar("T", bound=Frozen)
+METHODS = "diga.methods"
 Ref = Annotated[str, STAGE]  # the name of an earlier stage whose artifact this stage reads
+Factor = Annotated[float, Field(gt=0, le=100)]
 
 
 @cache
@@ -99,7 +100,7 @@ class Recipe(Frozen):
     model: function_of("diga.models") = "streetnet"  # type: ignore[valid-type]
     classes: Literal[19, 16] = 19
     crop: tuple[Count, Count] = Field((512, 896), description="height, width in pixels")
-    scale: tuple[float, float] = Field((1.0, 1.0), description="bounds of the random side factors before the crop")
+    scale: tuple[Factor, Factor] = Field((1.0, 1.0), description="bounds of the random side factors before the crop")
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     batch: Count = Field(3, description="source images a step over all workers, and as many of the target")
     balance: Literal["none", "sqrt_inverse"] = Field("none", description="class weights of every cross-entropy")
@@ -108,9 +109,21 @@ class Recipe(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     stages: dict[str, SerializeAsAny[Stage]]
 
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"found {list(scale)}, expected the lower bound first")
+        return scale
+
     @field_validator("stages", mode="before")
     @classmethod
     def _typed(cls, stages: Any) -> Any:
+        if not isinstance(stages, Mapping):
+            return stages
+        for name in stages:
+            if not str(name).isidentifier() or name in cls.model_fields:  # its paths would mean something else
+                raise ValueError(f"found the name {shown(name)}, expected a word that is no field of a recipe")
         return {k: restored(v, k) if isinstance(v, Mapping) else v for k, v in stages.items()}
 
     @model_validator(mode="after")
@@ -155,7 +168,7 @@ def ref_fields(kind: type[Stage]) -> tuple[str, ...]:
 def refs(stage: Stage) -> list[str]:
     """Names of the earlier stages that `stage` reads: its fields annotated `Ref`."""
     values = [getattr(stage, n) for n in ref_fields(type(stage))]
-    return [r for v in values if v for r in ((v,) if isinstance(v, str) else v)]
+    return [r for v in values if v is not None for r in ((v,) if isinstance(v, str) else v)]
 
 
 # --- to JSON and back --------------------------------------------------------------------
@@ -173,45 +186,37 @@ def plain(value: Any) -> Any:
 
 
 def restored(value: Mapping[str, Any], where: str) -> Stage:
-    """A stage from its JSON form.  Only classes of `diga.methods` are looked up."""
-    module, _, kind = str(value.get("is", "")).rpartition(".")
-    if not module.startswith("diga.methods.") or importlib.util.find_spec(module) is None:
-        raise ConfigError(f"{where}.is", f"{value.get('is')!r} is no stage", "a class of diga.methods")
-    found = getattr(importlib.import_module(module), kind, None)
-    if not (isinstance(found, type) and issubclass(found, Stage)):
-        raise ConfigError(f"{where}.is", f"{kind!r} is no stage of {module}", "a class of diga.methods")
-    return checked(found, {k: v for k, v in value.items() if k != "is"}, where)
+    """A stage from its JSON form.  Only classes that modules of `diga.methods` define are looked up."""
+    return checked(_stage_class(value.get("is"), f"{where}.is"), {k: v for k, v in value.items() if k != "is"}, where)
 
 
-def checked(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """`kind` made from JSON values, strictly: no text for a number, no number for a truth value.
-
-    Raises ConfigError naming the path, the value found and what was expected.
-    """
-    try:
-        return kind.model_validate_json(json.dumps(values), strict=True)
-    except ValidationError as failure:
-        raise _one_line(kind, failure, where) from None
-
-
-def _one_line(kind: type[Frozen], failure: ValidationError, where: str) -> ConfigError:
-    first = failure.errors(include_url=False)[0]
-    path = ".".join([where, *map(str, first["loc"])]).strip(".")
-    if first["type"] == "extra_forbidden":
-        return ConfigError(path, "no such key", expected_one_of(str(first["loc"][-1]), kind.model_fields))
-    found = "" if first["type"] in ("value_error", "missing") else f"found {first['input']!r}"
-    return ConfigError(path or kind.__name__, first["msg"].removeprefix("Value error, "), found)
+def _stage_class(name: Any, where: str) -> type[Stage]:
+    module, _, kind = str(name).rpartition(".")
+    folder, _, file = module.rpartition(".")
+    if folder == METHODS and file.isidentifier() and importlib.util.find_spec(module):
+        found: Any = getattr(importlib.import_module(module), kind, None)
+        whole = isinstance(found, type) and not inspect.isabstract(found)
+        if whole and issubclass(found, Stage) and found.__module__ == module:
+            return found  # type: ignore[no-any-return]
+    raise ConfigError(where, f"found {shown(name)}", f"a stage of {METHODS}, such as {METHODS}.score.Score")
 
 
 def loads(text: str, where: str = "recipe") -> Recipe:
     """A recipe from the JSON text of `dumps`.  Raises ConfigError on anything else."""
     try:
-        values = json.loads(text)
-    except ValueError as failure:
+        values = json.loads(text, object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError) as failure:
         raise ConfigError(where, f"not JSON: {failure}", "a recipe written by `diga show --json`") from None
     if not isinstance(values, dict):
         raise ConfigError(where, f"found {type(values).__name__}", "a JSON object")
     return checked(Recipe, values)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice among " + shown([key for key, _ in pairs]))
+    return found
 
 
 def dumps(recipe: Recipe) -> str:
@@ -233,8 +238,10 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         *way, last = _resolved(recipe, path)
         place = document
         for name in way:
-            place = place[name]
-        place[last] = plain(value)
+            place = place.get(name)
+            if not isinstance(place, dict):
+                raise ConfigError(path, f"an earlier change made {name!r} {shown(place)}", "changes that fit together")
+        place[last] = json.loads(as_json(plain(value), path))
     return checked(Recipe, document) if changes else recipe
 
 

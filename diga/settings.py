@@ -5,10 +5,13 @@ Nothing here imports torch: recipes, planners and reports read these too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from diga.errors import ConfigError, expected_one_of, shown
 
 Weight = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]  # of a loss term
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # a probability or a fraction
@@ -16,6 +19,9 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 Normalise = Literal["valid", "all", "hard"]  # labelled pixels, all pixels as the authors, or OHEM's hard ones
+
+
+T = TypeVar("T", bound="Frozen")
 
 
 class Frozen(BaseModel):
@@ -93,3 +99,47 @@ class Statistics(Frozen):
         "batch",
         description="batch: its own batches, as the authors; running: its own buffers; copied: the student's buffers",
     )
+
+
+# --- made from JSON ----------------------------------------------------------------------
+
+
+def checked(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """`kind` made from JSON values, strictly: no text for a number, no number for a truth value.
+
+    Raises ConfigError naming the path, the value found and what was expected.
+    """
+    try:
+        return kind.model_validate_json(as_json(values, where or kind.__name__))
+    except ValidationError as failure:
+        raise _one_line(kind, failure, where) from None
+
+
+def as_json(value: Any, where: str) -> str:
+    """The JSON text of a value.  Raises ConfigError for what has none."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigError(where, f"found {shown(value)}", "a value that JSON can hold") from None
+
+
+def _one_line(kind: type[Frozen], failure: ValidationError, where: str) -> ConfigError:
+    first = failure.errors(include_url=False)[0]
+    path = ".".join([where, *map(str, first["loc"])]).strip(".") or kind.__name__
+    if first["type"] == "extra_forbidden":
+        return ConfigError(path, "no such key", expected_one_of(str(first["loc"][-1]), _fields_at(kind, first["loc"])))
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "value_error":
+        return ConfigError(path, message)
+    found = "nothing" if first["type"] == "missing" else shown(first["input"])
+    return ConfigError(path, f"found {found}", message)
+
+
+def _fields_at(kind: type[Frozen], place: tuple[int | str, ...]) -> Iterable[str]:
+    """Fields of the value inside `kind` in which an unknown key stood."""
+    for name in place[:-1]:
+        inner = kind.model_fields[str(name)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, Frozen)):
+            return ()
+        kind = inner
+    return kind.model_fields

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
-from diga.errors import ConfigError
+from diga.errors import ConfigError, expected_one_of
 from diga.recipe import Recipe, override
 from diga.settings import Frozen
 
@@ -54,6 +54,18 @@ class Study(Frozen):
     reference: str = Field("", description="file of reports/paper with the published numbers")
     tables: tuple[str, ...] = Field((), description="modules of reports/")
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Study:
+        labels = [row.label for row in self.rows]
+        for what, values in (("labels of rows", labels), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"found {what} {list(values)}, expected different ones")
+        for place, row in enumerate(self.rows):
+            if row.parent and row.parent not in labels[:place]:
+                answer = expected_one_of(row.parent, labels[:place])
+                raise ValueError(f"row {row.label!r} has the parent {row.parent!r}, no row above it; {answer}")
+        return self
+
     def cells(self) -> Iterator[Cell]:
         """Every row with every seed; all rows of one seed first, so that a first table comes early."""
         for seed in self.seeds:
@@ -83,9 +95,15 @@ def ladder(whole: Recipe, components: Sequence[Component], labels: Sequence[str]
 
 
 def off_states(components: Sequence[Component], on: Sequence[str]) -> dict[str, Any]:
-    """The changes that switch off all but `on`; a part whose need is off has gone with it."""
+    """The changes that switch off all but `on`; a part whose need is off has gone with it.
+
+    Raises ConfigError for a need that is no component: it would never be on.
+    """
     changes: dict[str, Any] = {}
+    known = {component.name for component in components}
     for component in components:
+        for unknown in {*component.needs} - known:
+            raise ConfigError(f"component {component.name!r}", f"needs {unknown!r}", expected_one_of(unknown, known))
         if component.name not in on and all(need in on for need in component.needs):
             changes |= component.off
     return changes

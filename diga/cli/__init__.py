@@ -10,13 +10,16 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from diga import __version__
 from diga.cli import data, doctor, look, report, work
-from diga.errors import DigaError
+from diga.errors import ConfigError, DigaError, StorageError
+
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # of click, wherever this version of typer keeps it
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 app = typer.Typer(
     name="diga",
@@ -28,14 +31,16 @@ app = typer.Typer(
 
     A first session, on a laptop, with no dataset:
 
-      diga data make streets          an embedded benchmark of two domains
-      diga plan diga:table3           what the study would run, and what it would cost
-      diga ablate diga:table3         run it; stop it and type it again as you like
-      diga report table3              its tables and figures
+      diga data make streets       an embedded benchmark of two domains
+      diga plan diga:table3        what the study would run, at what cost
+      diga ablate diga:table3      run it; stop it, type it again
+      diga report table3           its tables and figures
 
-    Everything generated goes under $DIGA_HOME (./diga-home), datasets are read from $DIGA_DATA
-    ($DIGA_HOME/data). Exit codes: 0 done, 2 usage, 3 data, 4 storage, 5 diverged, 6 finished with
-    failed cells, 75 try again, 130/143 stopped.""",
+    Everything generated goes under $DIGA_HOME (./diga-home); datasets are
+    read from $DIGA_DATA ($DIGA_HOME/data).
+
+    Exit codes: 0 done, 2 usage, 3 data, 4 storage, 5 diverged, 6 finished
+    with failed cells, 75 try again, 130/143 stopped.""",
 )
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
@@ -66,21 +71,49 @@ def options(
         os.environ["DIGA_DEBUG"] = "1"
 
 
-def terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds like Ctrl-C, so that what is under way is closed in order."""
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Entry point of the `diga` command."""
+    received: list[int] = []
+
+    def terminated(number: int, frame: FrameType | None) -> NoReturn:
+        """SIGTERM unwinds like Ctrl-C, so that what is under way is closed in order."""
+        received.append(128 + number)
+        raise SystemExit(128 + number)
+
     signal.signal(signal.SIGTERM, terminated)
     try:
-        app()
-    except DigaError as failure:
-        if os.environ.get("DIGA_DEBUG"):
-            raise
-        print(f"error: {failure}", file=sys.stderr)
-        sys.exit(failure.code)
-    except KeyboardInterrupt:
+        code = outcome()
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 1
+    code = next(iter(received), code)  # on its way through Ray an exit may lose its number
+    if code in STOPPED:
         print("stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
+
+
+def outcome() -> int:
+    """Carry out the command line; the exit code, after an error has been told in one line."""
+    try:
+        return app(standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except UsageError as failure:
+        return misused(failure)
+    except DigaError as failure:
+        problem = failure
+    except OSError as failure:
+        problem = StorageError(failure.filename or "a file", failure.strerror or str(failure))
+    if os.environ.get("DIGA_DEBUG"):
+        raise problem
+    print(f"error: {problem}", file=sys.stderr)
+    return problem.code
+
+
+def misused(failure: Any) -> int:
+    """One line for a command line that cannot be read; help for one that says nothing."""
+    if type(failure).__name__ == "NoArgsIsHelpError":
+        failure.show()
+        return ConfigError.code
+    command = failure.ctx.command_path if getattr(failure, "ctx", None) else "diga"
+    print(f"error: {ConfigError(command, failure.format_message(), f'see {command} --help')}", file=sys.stderr)
+    return ConfigError.code

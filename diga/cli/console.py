@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import experiments
-from diga.errors import ConfigError, DigaError, expected_one_of
+from diga.errors import ConfigError, DataError, DigaError, expected_one_of
 from diga.plan import StageRun
 from diga.recipe import Recipe, loads, override
 from diga.study import Row, Study
@@ -113,49 +113,68 @@ def seeds_of(text: str) -> tuple[int, ...]:
     return tuple(range(numbers[0])) if len(numbers) == 1 else numbers
 
 
+def need_streets(recipe: Recipe, data: Path) -> None:
+    """Raises DataError, with the command to type, when a recipe wants the embedded benchmark and it is not there."""
+    wanted = [*recipe.sources, *recipe.targets, *(d for s in recipe.stages.values() for d in s.scores())]
+    if any(name.startswith("streets/") for name in wanted) and not (data / "streets").exists():
+        raise DataError(data / "streets", "the embedded benchmark is not there", "`diga data make streets` makes it")
+
+
 class Bars:
     """Live progress: one bar a stage under way and one for all; a line a stage where nobody watches."""
 
     def __init__(self, stages: Mapping[str, StageRun]) -> None:
-        self.stages, self.over = stages, 0
+        self.total, self.over = len(stages), 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=out, transient=True)
-        self.all = self.progress.add_task("all stages", total=len(stages))
+        self.all = self.progress.add_task("all stages", total=self.total)
         self.tasks: dict[str, TaskID] = {}
-        self.begun: dict[str, float] = {}
+        self.under_way: set[str] = set()
+        self.lock = threading.Lock()
 
     def __enter__(self) -> Bars:
-        self.progress.start()
+        if out.is_terminal:
+            self.progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if out.is_terminal:
+            self.progress.stop()
+
+    def found(self, number: int) -> None:
+        """So many stages were there already."""
+        self.over += number
+        self.progress.update(self.all, completed=self.over)
+        if number:
+            out.print(f"{number} of {self.total} stages were there", markup=False)
 
     def started(self, run: StageRun) -> None:
         """A stage was sent; its bar appears with its first step."""
-        self.begun[run.fingerprint] = time.monotonic()
+        self.under_way.add(run.fingerprint)
 
     def moved(self, run: StageRun, step: int) -> None:
         """A stage has done so many steps."""
-        if run.fingerprint not in self.tasks:
-            name = f"  {run.name} seed {run.recipe.seed}"
-            self.tasks[run.fingerprint] = self.progress.add_task(name, total=run.steps or None)
-        self.progress.update(self.tasks[run.fingerprint], completed=step)
+        with self.lock:
+            if run.fingerprint not in self.under_way:
+                return
+            if run.fingerprint not in self.tasks:
+                self.tasks[run.fingerprint] = self.progress.add_task(f"  {title(run)}", total=run.steps or None)
+            self.progress.update(self.tasks[run.fingerprint], completed=step)
 
-    def ended(self, run: StageRun, error: DigaError | None) -> None:
-        """A stage is over."""
-        self.over += 1
-        if run.fingerprint in self.tasks:
-            self.progress.remove_task(self.tasks.pop(run.fingerprint))
+    def ended(self, run: StageRun, seconds: float, error: DigaError | None) -> None:
+        """[12/54] warm_up 3fa9c1 seed 0  31.2 s"""
+        with self.lock:
+            self.over += 1
+            self.under_way.discard(run.fingerprint)
+            if run.fingerprint in self.tasks:
+                self.progress.remove_task(self.tasks.pop(run.fingerprint))
         self.progress.update(self.all, completed=self.over)
-        self.progress.console.print(self.line(run, error), markup=False)
+        place = f"[{self.over:{len(str(self.total))}}/{self.total}]"
+        out.print(f"{place} {title(run)}  " + (f"failed: {error}" if error else f"{seconds:.1f} s"), markup=False)
 
-    def line(self, run: StageRun, error: DigaError | None) -> str:
-        """[12/54] warm_up seed 0  31.2 s"""
-        begun = self.begun.get(run.fingerprint)
-        how = f"{time.monotonic() - begun:.1f} s" if begun else "was there"
-        width = len(str(len(self.stages)))
-        place = f"[{self.over:{width}}/{len(self.stages)}]"
-        return f"{place} {run.name} seed {run.recipe.seed}  " + (f"failed: {error}" if error else how)
+
+def title(run: StageRun) -> str:
+    """warm_up 3fa9c1 seed 0: the six digits are enough for `diga show`."""
+    return f"{run.name} {run.fingerprint[:6]} seed {run.recipe.seed}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from diga.cli.console import catalogue, out, recipe_of, seeds_of, study_of
+from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of
 from diga.cli.work import Changes, Tracking, tracking_uri
 from diga.errors import ConfigError
 from diga.recipe import Recipe, dumps, names_in, plain
@@ -105,6 +105,8 @@ def plan(
     else:
         numbers = seeds_of(seeds) if seeds else (None,)
         recipes = [recipe_of(name, None, changes or [], seed) for seed in numbers]
+    for recipe in recipes:
+        need_streets(recipe, place.data)
     naive = [run for recipe in recipes for run in place.stage_runs(recipe)]
     once = distinct(naive)
     table = Table("stage", "distinct", "there", "to run", "steps to run", "measured s", title=name)

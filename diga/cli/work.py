@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from diga.cli.console import Bars, out, recipe_of, study_of
+from diga.cli.console import Bars, need_streets, out, recipe_of, study_of
 from diga.errors import ConfigError, DigaError, SomeCellsFailed
 from diga.home import home
 from diga.study import Row, Study
@@ -49,13 +53,11 @@ def run(
     if wanted.batch % max(workers, 1):
         raise ConfigError("--workers", f"found {workers}", f"a divisor of the batch of {wanted.batch}")
     if workers:
-        from diga.launch.cluster import cluster
-        from diga.launch.ray_train import on_ray
+        from diga.launch.crew import train_crew
 
-        with cluster(address):
-            launch(study, tracking, alone(on_ray(workers, gpus)))
+        launch(study, tracking, lambda place: train_crew(place, address, workers, gpus))
     else:
-        launch(study, tracking, alone())
+        launch(study, tracking, alone)
 
 
 def ablate(
@@ -76,58 +78,48 @@ def ablate(
     """
     wanted = study_of(study, changes or [], seeds)
     if inline:
-        launch(wanted, tracking, alone())
+        launch(wanted, tracking, alone)
         return
     from diga.launch.crew import ray_crew
 
-    place = place_here()
-    with ray_crew(place, address, cpus, gpus) as crew:
-        launch(wanted, tracking, crew)
+    launch(wanted, tracking, lambda place: ray_crew(place, address, cpus, gpus))
 
 
-def place_here() -> Any:
-    """The run home and the data root, as the environment says."""
-    from diga.pipeline import Place
-
-    place = Place.here()
-    place.home.mkdir(parents=True, exist_ok=True)
-    return place
-
-
-def alone(launch: Any = None) -> Any:
+def alone(place: Any) -> Any:
     """A crew of this process."""
     from diga.launch.crew import Alone
-    from diga.pipeline import inline
 
-    return Alone(place_here(), launch or inline)
+    return nullcontext(Alone(place))
 
 
-def launch(study: Study, tracking: str | None, crew: Any) -> None:
+def launch(study: Study, tracking: str | None, crew: Callable[[Any], AbstractContextManager[Any]]) -> None:
     """Carry a study out with a crew, show its progress, say what came of it."""
     from diga.launch.provenance import tags
     from diga.launch.studies import Launch
     from diga.launch.tracking import Tracker
+    from diga.pipeline import Place
 
-    place = place_here()
+    place = Place.here()
+    for row in study.rows:
+        need_streets(row.recipe, place.data)
+    plan = Launch(study, place)
     uri = tracking_uri(tracking)
     tracker = Tracker(uri, place.home / "mlflow-artifacts")
-    plan = Launch(study, place, tracker, crew, Quiet(), tags())
     with Bars(plan.stages) as bars:
-        plan.watcher = bars
-        states = plan()
-    conclude(study, states, plan.errors(), uri)
+        states = plan(tracker, lambda: crew(place), bars, tags())
+    if warning := plan.warning():
+        print(f"warning: {warning}", file=sys.stderr)
+    conclude(study, states, plan.errors())
 
 
-def conclude(study: Study, states: Counter[str], errors: dict[str, DigaError], uri: str) -> None:
+def conclude(study: Study, states: Counter[str], errors: list[tuple[Any, DigaError]]) -> None:
     """The closing lines.  Raises the failure a lone cell had, or SomeCellsFailed."""
     out.print(f"{study.name}: {states['done']} of {states.total()} cells done", markup=False)
     if not states["failed"]:
-        out.print(f"  next: diga report {study.name}", markup=False)
+        out.print(f"  next: diga report {shlex.quote(study.name)}", markup=False)
         return
     if states.total() == 1:
-        raise next(iter(errors.values()))
-    for stage, error in errors.items():
-        out.print(f"  failed: {stage}: {error}", markup=False)
+        raise errors[0][1]
     raise SomeCellsFailed(study.name, f"{states['failed']} cells failed", "the others are done; type it again")
 
 
@@ -136,13 +128,3 @@ def headline(row: Row) -> str:
     stage = row.recipe.stages[row.recipe.needed()[-1]]
     domains = stage.scores() or row.recipe.targets or ("",)
     return f"{domains[0]}/plain/last/miou"
-
-
-class Quiet:
-    """Shows nothing, until the bars stand."""
-
-    def started(self, run: Any) -> None: ...
-
-    def moved(self, run: Any, step: int) -> None: ...
-
-    def ended(self, run: Any, error: Any) -> None: ...

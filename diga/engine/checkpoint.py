@@ -29,7 +29,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 def latest(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The newest state whose digest is right; a damaged one is named, removed and passed over."""
     for path in sorted(folder.glob("*.pt"), reverse=True):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # another worker found it damaged
+            continue
         found, told = hashlib.sha256(content).hexdigest()[:16], path.name.split(".")[1]
         if found == told:
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)

@@ -35,7 +35,7 @@ def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "stud
     start = resume(run, nets, optims)
     pending: dict[int, Losses] = {}
     for t, pair in enumerate(run.pairs(start, plan.steps), start):
-        torch.manual_seed(run.seed_of(t))
+        run.seed(t)
         pending[t] = {}
         updates = step(pair, t)
         while update := run.under_precision(partial(next, updates, None)):
@@ -78,7 +78,8 @@ def tell(run: Run, pending: dict[int, Losses], plan: Plan) -> None:
 
 
 def save(run: Run, nets: nn.ModuleDict, optims: dict[str, Optimizer], done: int) -> None:
-    """A checkpoint after `done` steps, by the first worker."""
+    """A checkpoint after `done` steps, by the first worker.  Raises Diverged rather than keep what is not finite."""
+    run.check(nets)
     if run.rank == 0:
         state = {
             "step": done,

@@ -70,9 +70,12 @@ class Run:
 
     # --- chance -------------------------------------------------------------------------
 
-    def seed_of(self, t: int) -> int:
-        """Of torch's own generator at step `t`, for dropout: another number for every worker."""
-        return int(np.random.SeedSequence([self.recipe.seed, t, self.rank]).generate_state(1)[0])
+    def seed(self, t: int) -> None:
+        """Seed torch's own generators for step `t`, for dropout: another number for every worker."""
+        number = int(np.random.SeedSequence([self.recipe.seed, t, self.rank]).generate_state(1)[0])
+        torch.default_generator.manual_seed(number)  # `torch.manual_seed` costs a stack trace where no GPU is in use
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     def chance(self, t: int, purpose: int = 0) -> Chance:
         """The random draws of step `t`: a function of seed and step, whatever the number of workers."""
@@ -121,11 +124,15 @@ class Run:
 
     def save(self, nets: Mapping[str, nn.Module]) -> None:
         """Leave the networks' weights as this run's artifact.  Raises Diverged if one is not finite."""
-        if bad := finite(nn.ModuleDict(dict(nets))):
-            raise Diverged(f"{self.stage} {bad}", "weights are not finite", "try a lower plan.lr")
+        self.check(nn.ModuleDict(dict(nets)))
         if self.rank == 0:
             state = {name: net.state_dict() for name, net in nets.items()}
             checkpoint.write_weights(self.folder / ARTIFACT, state)
+
+    def check(self, nets: nn.Module) -> None:
+        """Raises Diverged, naming the first weight that is not finite."""
+        if bad := finite(nets):
+            raise Diverged(f"{self.stage} {bad}", "weights are not finite", "try a lower plan.lr")
 
     def snapshot(self, done: int, net: nn.Module) -> None:
         """Keep the weights after `done` steps, so that a later stage can look for the best."""
@@ -150,10 +157,10 @@ class Run:
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
         """This worker's rows of the global batches of steps start … stop - 1."""
-        recipe, stage = self.recipe, self.recipe.stages[self.stage]
+        recipe, read = self.recipe, self.recipe.stages[self.stage].reads()
         stream = streams.PairStream(
-            [self.domain(d) for d in recipe.sources],
-            [self.domain(d) for d in recipe.targets],
+            [self.domain(d) for d in recipe.sources if "source" in read],
+            [self.domain(d) for d in recipe.targets if "target" in read],
             crop=recipe.crop,
             scale=recipe.scale,
             flip=recipe.flip,
@@ -163,7 +170,7 @@ class Run:
             rank=self.rank,
             world=self.world,
             guesses=self.guesses,
-            read=stage.reads(),
+            read=read,
         )
         for pair in streams.loader(stream, start, stop, self.pace.loaders, self.device.type == "cuda"):
             yield self._placed(pair)
@@ -176,8 +183,7 @@ class Run:
 
     def _placed(self, pair: Pair) -> Pair:
         def place(x: Tensor) -> Tensor:
-            moved = x.to(self.device, non_blocking=True)
-            return moved.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else moved
+            return x.to(self.device, non_blocking=True)
 
         source = pair.source._replace(image=place(pair.source.image), label=place(pair.source.label))
         return Pair(source, place(pair.target), None if pair.guess is None else place(pair.guess))

@@ -4,37 +4,70 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-SETTINGS = {  # must be in the environment before Ray is imported, and in that of its workers
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the pace of ray.train.report, and of noticing a death
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a stage without a GPU still sees the device it may share
-    "RAY_DEDUP_LOGS": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-}
-for _key, _value in SETTINGS.items():
-    os.environ.setdefault(_key, _value)
+from diga.errors import StorageError
+from diga.launch import SETTINGS
+
+LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
 
 
 @contextmanager
 def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
     """A connection to a Ray cluster: at `address` or $RAY_ADDRESS, else one of this process's own.
 
-    The own one listens on loopback alone and ends with the block.
+    The own one listens on loopback alone and ends with the block.  Raises StorageError where no
+    cluster answers.
     """
-    import ray
-
     address = address or os.environ.get("RAY_ADDRESS") or None
-    workers = {"env_vars": {k: os.environ[k] for k in [*SETTINGS, "DIGA_HOME", "DIGA_DATA"] if k in os.environ}}
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address:
-        ray.init(address=address, runtime_env=workers, **quiet)
-    else:
-        ray.init(num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    with own_signals():
+        connect(address, cpus)
     try:
         yield
     finally:
+        import ray
+
         ray.shutdown()
+
+
+def connect(address: str | None, cpus: int | None) -> None:
+    """Start Ray or join it."""
+    if not address:
+        os.environ.setdefault(*LOOPBACK)
+    import ray  # reads its environment now
+
+    workers = {"env_vars": {k: os.environ[k] for k in [*SETTINGS, "DIGA_HOME", "DIGA_DATA"] if k in os.environ}}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    try:
+        if address:
+            ray.init(address=address, runtime_env=workers, **quiet)
+        else:
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+            keep_secret(Path.home() / ".ray" / "auth_token")
+    except (ConnectionError, RuntimeError, ValueError) as failure:
+        why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+        raise StorageError(f"Ray at {address or 'this machine'}", why, "a cluster that answers") from failure
+
+
+def keep_secret(token: Path) -> None:
+    """Ray writes its token for everybody to read; it is its owner's."""
+    with suppress(OSError):
+        token.chmod(0o600)
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """What Ctrl-C and SIGTERM do stays as it was, whatever the block puts in their place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

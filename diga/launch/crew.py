@@ -64,13 +64,17 @@ class OnRay:
         self.waiting[self.task.remote(run, self.place)] = run.fingerprint
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
-        """Look which tasks are over."""
-        over, _ = self.ray.wait(list(self.waiting), num_returns=len(self.waiting), timeout=patience)
+        """Look which tasks are over, as soon as one is."""
+        over = self.ray.wait(list(self.waiting), timeout=patience)[0] if self.waiting else []
         return [(self.waiting.pop(task), self._result(task)) for task in over]
 
     def _result(self, task: Any) -> DigaError | None:
         try:
             failure: DigaError | None = self.ray.get(task)
+        except self.ray.exceptions.RayTaskError as failure:
+            if os.environ.get("DIGA_DEBUG"):
+                raise
+            return Ended("worker", str(failure).strip().splitlines()[-1], "--debug shows where")
         except self.ray.exceptions.RayError as death:
             why = (str(death).strip().splitlines() or [type(death).__name__])[0]
             return TemporaryError("worker", why, f"died {DEATHS + 1} times; its checkpoints are kept")
@@ -82,6 +86,15 @@ def ray_crew(place: Place, address: str | None, cpus: float = 1, gpus: float = 0
     """A crew on a cluster, or on this machine's cores."""
     with cluster(address):
         yield OnRay(place, cpus, gpus)
+
+
+@contextmanager
+def train_crew(place: Place, address: str | None, workers: int, gpus: float = 0) -> Iterator[Alone]:
+    """This process, with several workers of Ray Train for every stage that can be shared."""
+    from diga.launch.ray_train import on_ray
+
+    with cluster(address):
+        yield Alone(place, on_ray(workers, gpus))
 
 
 def on_worker(run: StageRun, place: Place) -> DigaError | None:

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diga.launch.tracking import shown
+
 
 def tags() -> dict[str, str]:
     """Git revision, whether the tree was dirty, and the command; "unknown" outside a checkout."""
     revision = git("rev-parse", "--short=12", "HEAD")
     dirty = bool(revision) and bool(git("status", "--porcelain", "--untracked-files=no"))
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return {"git": revision or "unknown", "dirty": str(dirty).lower(), "command": command}
+    return {"git": revision or "unknown", "dirty": str(dirty).lower(), "command": shown(command)}
 
 
 def git(*words: str) -> str:

@@ -7,11 +7,13 @@ checkpoints, and there a restarted group goes on.  Ray's own reports only say ho
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from diga.errors import DigaError, TemporaryError
+from diga.errors import DigaError, Diverged, TemporaryError
 from diga.pipeline import Launch, Place, Progress, inline, surroundings
 from diga.plan import StageRun
 
@@ -27,12 +29,26 @@ def on_ray(workers: int, gpus: float = 0, pace: Mapping[str, int] | None = None)
         if not run.stage.shared:
             return inline(run, work, inputs, place, progress)
         job = {"run": run, "work": work, "inputs": dict(inputs), "place": place, "pace": dict(pace or {})}
-        failure = fitted(run, job, workers, gpus, place)
+        failure = aside(lambda: fitted(run, job, workers, gpus, place))
         if isinstance(failure, DigaError):
             raise failure
         return surroundings() | {"workers": workers, "gpus": gpus}
 
     return launch
+
+
+def aside(work: Callable[[], Any]) -> Any:
+    """What `work` returns, called in a thread of its own: there Ray Train leaves Ctrl-C to us."""
+    result: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as failure:
+            result.set_exception(failure)
+
+    threading.Thread(target=call, daemon=True, name="ray train").start()
+    return result.result()
 
 
 def fitted(run: StageRun, job: dict[str, Any], workers: int, gpus: float, place: Place) -> Any:
@@ -55,14 +71,25 @@ def fitted(run: StageRun, job: dict[str, Any], workers: int, gpus: float, place:
     try:
         return trainer.fit().return_value
     except TrainingFailedError as failure:
-        reason = (str(failure).strip().splitlines() or ["no reason given"])[-1]
-        raise TemporaryError(
-            f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again"
-        ) from failure
+        raise cause(run, failure) from failure
+
+
+def cause(run: StageRun, failure: Exception) -> DigaError:
+    """What a user should read of a training that failed in spite of restarts."""
+    for raised in getattr(failure, "worker_failures", {}).values():
+        known = getattr(raised, "_base_exc", raised)
+        if isinstance(known, DigaError):
+            return known
+    reason = (str(failure).strip().splitlines() or ["no reason given"])[-1]
+    return TemporaryError(f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again")
 
 
 def work_on(job: dict[str, Any]) -> DigaError | None:
-    """What each worker does.  A user's error is returned: raised, it would be retried in vain."""
+    """What each worker does.
+
+    A divergence, which all workers meet at the same step, is returned: raised, it would be tried again
+    in vain.  Any other error may be one worker's alone, for which the others would wait: it is raised.
+    """
     import ray.train
     import torch
     from ray.train.torch import get_device
@@ -75,20 +102,19 @@ def work_on(job: dict[str, Any]) -> DigaError | None:
     def progress(done: int, total: int) -> None:
         ray.train.report({"step": done, "steps": total})
 
+    stage = Run(
+        recipe=run.recipe,
+        stage=run.name,
+        folder=job["work"],
+        inputs=job["inputs"],
+        data_root=place.data,
+        cache=place.manifests,
+        device=get_device(),
+        pace=Pace(**job["pace"]),
+        progress=progress,
+    )
     try:
-        run.stage(
-            Run(
-                run.recipe,
-                run.name,
-                job["work"],
-                job["inputs"],
-                place.data,
-                place.manifests,
-                get_device(),
-                Pace(**job["pace"]),
-                progress,
-            )
-        )
-    except DigaError as failure:
+        run.stage(stage)
+    except Diverged as failure:
         return failure
     return None

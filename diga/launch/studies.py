@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import time
+import json
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from diga.errors import DigaError
+from diga.files import SPOOL
 from diga.launch.crew import Crew
-from diga.launch.tracking import Tracker, of_recipe, varying
+from diga.launch.mirror import Mirror, State
+from diga.launch.tracking import Tracker, shown
 from diga.pipeline import Place
 from diga.plan import StageRun, distinct
-from diga.study import Cell, Study
+from diga.study import Study
 
-GLANCE = 0.5  # seconds between two looks at what ended
-COPY = 3.0  # seconds between two copies of losses to MLflow
+GLANCE = 0.5  # seconds between two looks at how far things are
 
 
 class Watcher(Protocol):
-    """Whoever shows the progress."""
+    """Whoever shows the progress; `moved` comes from another thread."""
+
+    def found(self, number: int) -> None:
+        """So many stages were in the store already."""
 
     def started(self, run: StageRun) -> None:
         """A stage was sent."""
@@ -28,124 +34,130 @@ class Watcher(Protocol):
     def moved(self, run: StageRun, step: int) -> None:
         """A stage has done so many steps."""
 
-    def ended(self, run: StageRun, error: DigaError | None) -> None:
-        """A stage is over."""
+    def ended(self, run: StageRun, seconds: float, error: DigaError | None) -> None:
+        """A stage is over; `seconds` is what it took, if it succeeded."""
 
 
-@dataclass
 class Launch:
     """One launch of a study: what is wanted, what is under way, what is over."""
 
-    study: Study
-    place: Place
-    tracker: Tracker
-    crew: Crew
-    watcher: Watcher
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.cells: list[tuple[Cell, list[StageRun]]] = [
-            (cell, self.place.stage_runs(cell.recipe)) for cell in self.study.cells()
-        ]
+    def __init__(self, study: Study, place: Place) -> None:
+        self.study, self.place = study, place
+        self.cells = [(cell, place.stage_runs(cell.recipe)) for cell in study.cells()]
         self.stages = distinct(run for _, runs in self.cells for run in runs)
         self.over: dict[str, DigaError | None] = {}
-        self.sent: dict[str, str] = {}  # fingerprint -> MLflow run
-        self.cell_runs: list[str] = []
+        self.sent: dict[str, StageRun] = {}
 
-    def __call__(self) -> Counter[str]:
-        """Carry out what is missing; how many cells are done and failed."""
-        self.declare()
-        try:
-            self.adopt()
-            self.send_ready()
-            copied = time.monotonic()
-            while len(self.over) < len(self.stages):
-                for fingerprint, error in self.crew.ended(GLANCE):
-                    self.end(fingerprint, error)
-                self.send_ready()
-                if time.monotonic() - copied > COPY:
-                    self.copy()
-                    copied = time.monotonic()
-        except BaseException:
-            self.abandon()
-            raise
-        return Counter(self.state(runs) for _, runs in self.cells)
-
-    def declare(self) -> None:
-        """Open the study's run and its cells' runs."""
-        self.tracker.study(self.study, self.tags)
-        fields = varying(self.study)
-        for cell, runs in self.cells:
-            run_id = self.tracker.cell(self.study, cell, runs, dict(self.tags))
-            self.tracker.log(run_id, params=of_recipe(cell.recipe, fields))
-            self.cell_runs.append(run_id)
-        self.tracker.retire(self.study, set(self.cell_runs))
+    def __call__(
+        self,
+        tracker: Tracker,
+        crew: Callable[[], AbstractContextManager[Crew]],
+        watcher: Watcher,
+        tags: Mapping[str, str] | None = None,
+    ) -> Counter[str]:
+        """Carry out what is missing; how many cells are done and failed.  No crew is called for nothing."""
+        self.watcher, self.mirror = watcher, Mirror(tracker, self.place, self.cells, self.stages)
+        self.mirror.declare(self.study, tags or {})
+        with self.mirror.telling(), every(GLANCE, self.look):
+            try:
+                self.adopt()
+                if len(self.over) < len(self.stages):
+                    with crew() as hands:
+                        self.work(hands)
+            except BaseException:
+                self.abandon()
+                raise
+        return Counter("failed" if self.over[runs[-1].fingerprint] else "done" for _, runs in self.cells)
 
     def adopt(self) -> None:
         """Take what the store has already."""
-        for run in self.stages.values():
-            if self.place.store.find(run.fingerprint):
-                self.sent[run.fingerprint] = self.tracker.stage(run)
-                self.end(run.fingerprint, None)
+        for fingerprint in self.stages:
+            if self.place.store.find(fingerprint):
+                self.over[fingerprint] = None
+                self.mirror.note(fingerprint, State("done"))
+        self.watcher.found(len(self.over))
 
-    def send_ready(self) -> None:
+    def work(self, crew: Crew) -> None:
+        """Keep the crew busy until every stage is over."""
+        self.send_ready(crew)
+        while len(self.over) < len(self.stages):
+            for fingerprint, error in crew.ended(GLANCE):
+                self.end(self.stages[fingerprint], error)
+            self.send_ready(crew)
+
+    def send_ready(self, crew: Crew) -> None:
         """Send every stage whose inputs are there; give up those whose inputs failed."""
         for run in self.stages.values():
-            if run.fingerprint in self.sent or run.fingerprint in self.over:
+            if run.fingerprint in self.over or run.fingerprint in self.sent:
                 continue
             reads = list(run.inputs.values())
             if lost := next((e for f in reads if (e := self.over.get(f))), None):
-                self.end(run.fingerprint, lost)
+                self.over[run.fingerprint] = lost
+                self.mirror.note(run.fingerprint, State("failed", str(lost), begun=False))
             elif all(f in self.over for f in reads):
-                self.sent[run.fingerprint] = self.tracker.stage(run)
+                self.sent[run.fingerprint] = run
+                self.mirror.note(run.fingerprint, State("running"))
                 self.watcher.started(run)
-                self.crew.send(run)
+                crew.send(run)
 
-    def end(self, fingerprint: str, error: DigaError | None) -> None:
-        """Note a stage's end, and that of the cells which waited for it."""
-        run = self.stages[fingerprint]
-        self.over[fingerprint] = error
-        if run_id := self.sent.get(fingerprint):
-            if error:
-                self.tracker.failed(run_id, str(error))
-            else:
-                self.tracker.finished(run_id, run, self.place.store.folder(fingerprint))
-        self.watcher.ended(run, error)
-        for run_id, (_, runs) in zip(self.cell_runs, self.cells, strict=True):
-            if runs[-1].fingerprint == fingerprint:
-                self.end_cell(run_id, runs, error)
+    def end(self, run: StageRun, error: DigaError | None) -> None:
+        """Note how a stage ended."""
+        self.over[run.fingerprint] = error
+        self.mirror.note(run.fingerprint, State("failed", str(error)) if error else State("done"))
+        seconds = 0.0 if error else self.place.store.manifest(run.fingerprint)["meta"]["seconds"]
+        self.watcher.ended(run, seconds, error)
 
-    def end_cell(self, run_id: str, runs: list[StageRun], error: DigaError | None) -> None:
-        """Close a cell's run with its scores or its error."""
-        if error:
-            self.tracker.failed(run_id, str(error))
-            return
-        seconds = sum(self.place.store.manifest(r.fingerprint)["meta"]["seconds"] for r in runs)
-        cost = {"cost/seconds": seconds, "cost/steps": float(sum(r.steps for r in runs))}
-        self.tracker.cell_done(run_id, self.place.store.folder(runs[-1].fingerprint), cost)
-
-    def copy(self) -> None:
-        """Copy the losses of what is under way."""
-        for fingerprint, run_id in self.sent.items():
+    def look(self) -> None:
+        """Show how far the stages under way are."""
+        for fingerprint, run in list(self.sent.items()):
             if fingerprint not in self.over:
-                run = self.stages[fingerprint]
-                step = self.tracker.follow(run_id, self.place.store.work(fingerprint), run.steps)
+                step = last_step(self.place.store.work(fingerprint) / SPOOL)
                 if step >= 0:
                     self.watcher.moved(run, step + 1)
 
     def abandon(self) -> None:
-        """Say of everything under way that it was stopped; checkpoints stay."""
-        for fingerprint, run_id in self.sent.items():
+        """Say of everything that is not over that it was stopped; checkpoints stay."""
+        for fingerprint in self.stages:
             if fingerprint not in self.over:
-                self.tracker.failed(run_id, "stopped", status="stopped")
+                self.mirror.note(fingerprint, State("stopped", "stopped", begun=fingerprint in self.sent))
 
-    def state(self, runs: list[StageRun]) -> str:
-        """done or failed, of a cell."""
-        return "failed" if self.over.get(runs[-1].fingerprint) else "done"
+    def errors(self) -> list[tuple[StageRun, DigaError]]:
+        """Each stage that failed by itself, and why."""
+        return [(run, error) for fingerprint, run in self.sent.items() if (error := self.over.get(fingerprint))]
 
-    def errors(self) -> dict[str, DigaError]:
-        """The first error of each kind, by stage."""
-        return {self.stages[f].name: e for f, e in self.over.items() if e and f in self.sent}
+    def warning(self) -> str:
+        """What to do about records that MLflow has not taken; empty if it has all."""
+        if not (behind := self.mirror.behind()):
+            return ""
+        why = self.mirror.trouble or "no answer"
+        records = f"the records of {behind} stages are not complete"
+        return f"{shown(self.mirror.tracker.uri)}: {why}; {records}: type the same command again when it answers"
 
 
-Show = Callable[[Study, dict[str, StageRun]], Watcher]
+@contextmanager
+def every(seconds: float, work: Callable[[], None]) -> Iterator[None]:
+    """Call `work` every so many seconds, in a thread of its own, while the block runs."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True, name="look")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def last_step(spool: Path) -> int:
+    """The last step of a spool, read from its end; -1 for none."""
+    try:
+        with spool.open("rb") as file:
+            file.seek(max(0, spool.stat().st_size - 8192))
+            whole = file.read().split(b"\n")[:-1]
+        return int(json.loads(whole[-1])["step"]) if whole else -1
+    except (OSError, ValueError):
+        return -1

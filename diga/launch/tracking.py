@@ -1,8 +1,8 @@
 """MLflow's picture of the store: one run a stage, one a cell, one a study, each written once however often asked.
 
 The driver alone talks to MLflow.  Stages write their losses beside themselves (`diga.engine.spool`),
-and this module copies them over in batches, so a slow or dead server never holds a step up and a
-killed driver loses nothing: the next one copies what is missing.
+and this module copies them over in batches.  Every call can be made again: what MLflow has already is
+not sent twice, so a driver that was killed, or a server that was away, costs nothing but another call.
 """
 
 from __future__ import annotations
@@ -10,28 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from diga.errors import StorageError
+from diga.errors import StorageError, TemporaryError
 from diga.files import SPOOL
 from diga.plan import StageRun
-from diga.recipe import Recipe, dumps, plain
+from diga.recipe import dumps, plain
+from diga.store import MANIFEST
 from diga.study import Cell, Study
 
+REFUSALS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # of a store, its database, its driver
 STAGES = "diga/_stages"
 POINTS = 200  # of a curve in MLflow; every step is in the artifact
-BATCH = 900  # metrics in one request
+BATCH = 800  # metrics in one request; MLflow takes 1000
+NOTES = 100  # tags, and parameters, in one request
+LONGEST_TAG, LONGEST_PARAM = 8000, 6000
 
 
 class Tracker:
@@ -39,38 +40,51 @@ class Tracker:
 
     def __init__(self, uri: str, artifacts: Path) -> None:
         self.uri, self.artifacts = uri, artifacts
+        for name in ("mlflow", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what went wrong is said by whoever asked
         try:
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
-            logging.getLogger("alembic").setLevel(logging.WARNING)
             artifacts.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(uri)
             self.client.search_experiments(max_results=1)  # makes the schema, before any concurrency
-        except (MlflowException, OSError) as failure:
-            raise StorageError(uri, first_line(failure), "a database that can be written") from failure
-        self._sent: dict[str, int] = {}
+        except REFUSALS as failure:
+            raise refusal(uri, failure) from failure
+        self._experiments: dict[str, str] = {}
+        self._done: set[str] = set()  # runs that are complete
+        self._copied: dict[str, int] = {}  # last step of a run that MLflow has
 
     # --- finding and making runs ----------------------------------------------------------
 
     def experiment(self, name: str) -> str:
         """The experiment's id, made if it is not there."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            place = self.artifacts / name.replace("/", "__")
-            return str(self.client.create_experiment(name, artifact_location=place.as_uri()))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if name not in self._experiments:
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                place = (self.artifacts / slug(name)).as_uri()
+                self._experiments[name] = str(self.client.create_experiment(name, artifact_location=place))
+            else:
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
+                self._experiments[name] = str(found.experiment_id)
+        return self._experiments[name]
 
-    def run(self, experiment: str, name: str, key: Sequence[str], tags: Mapping[str, str]) -> str:
-        """The id of the run known by `key`, made if it is not there; `tags` are set either way."""
+    def run(
+        self,
+        experiment: str,
+        name: str,
+        key: Sequence[str],
+        tags: Mapping[str, str],
+        params: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The id of the run known by `key`, made if it is not there; tags become these, parameters stay."""
         where = self.experiment(experiment)
         known = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:32]  # a filter knows no escapes
         found = self.client.search_runs([where], f"tags.key = '{known}'", max_results=1)
-        if found:
-            run_id = str(found[0].info.run_id)
-        else:
-            run_id = str(self.client.create_run(where, tags={"key": known}, run_name=name[:250]).info.run_id)
-        self.log(run_id, tags=tags)
+        run = found[0] if found else self.client.create_run(where, tags={"key": known}, run_name=name[:250])
+        run_id, has = str(run.info.run_id), run.data
+        if has.tags.get("status") == "done":
+            self._done.add(run_id)
+        new = {k: v for k, v in tags.items() if has.tags.get(k) != v}
+        self.log(run_id, tags=new, params={k: v for k, v in (params or {}).items() if allowed(k) not in has.params})
         return run_id
 
     def log(
@@ -79,21 +93,47 @@ class Tracker:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
+        time: int = 0,
     ) -> None:
-        """Values, tags and parameters in one request."""
-        now = int(time.time() * 1000)
-        points = [Metric(metric_name(k), v, now, 0) for k, v in (metrics or {}).items()]
-        self.client.log_batch(
-            run_id,
-            points,
-            [Param(k, json.dumps(v)[:5000]) for k, v in (params or {}).items()],
-            [RunTag(k, str(v)[:4900]) for k, v in (tags or {}).items()],
-        )
+        """Metrics (at step 0 and `time` in milliseconds), then tags and parameters, in requests MLflow takes."""
+        points = [Metric(allowed(k), v, time, 0) for k, v in (metrics or {}).items()]
+        values = [Param(k, v) for k, v in {allowed(k): json.dumps(v) for k, v in (params or {}).items()}.items()]
+        notes = [RunTag(allowed(k), v[:LONGEST_TAG]) for k, v in (tags or {}).items()]
+        for i in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, points[i : i + BATCH])
+        for i in range(0, max(len(values), len(notes)), NOTES):
+            some = [Param(p.key, p.value[:LONGEST_PARAM]) for p in values[i : i + NOTES]]
+            self.client.log_batch(run_id, params=some, tags=notes[i : i + NOTES])
+
+    def begun(self, run_id: str) -> None:
+        """A run is under way, unless it is complete."""
+        if run_id not in self._done:
+            self.log(run_id, tags={"status": "running", "error": ""})
+            self.client.update_run(run_id, "RUNNING")
+
+    def failed(self, run_id: str, error: str, status: str = "failed") -> None:
+        """Close a run that did not get to its end."""
+        self._done.discard(run_id)
+        self.log(run_id, tags={"status": status, "error": error})
+        self.client.set_terminated(run_id, "FAILED" if status == "failed" else "KILLED")
+
+    def done(self, run_id: str, metrics: Mapping[str, float], time: int) -> None:
+        """Close a run that has everything."""
+        self.log(run_id, metrics, {"status": "done", "error": ""}, time=time)
+        self.client.set_terminated(run_id, "FINISHED")
+        self._done.add(run_id)
+
+    def artifact(self, run_id: str, path: Path) -> None:
+        """A file or folder, if it exists."""
+        if path.is_dir():
+            self.client.log_artifacts(run_id, str(path), path.name)
+        elif path.exists():
+            self.client.log_artifact(run_id, str(path))
 
     # --- stages ---------------------------------------------------------------------------
 
     def stage(self, stage: StageRun) -> str:
-        """The run of a stage, under way from now."""
+        """The run of a stage."""
         tags = {
             "kind": "stage",
             "stage": stage.name,
@@ -101,57 +141,46 @@ class Tracker:
             "seed": str(stage.recipe.seed),
             "fingerprint": stage.fingerprint,
         }
-        run_id = self.run(STAGES, f"{stage.name} {stage.fingerprint[:6]}", [stage.fingerprint], tags)
-        self.client.update_run(run_id, "RUNNING")
-        return run_id
+        return self.run(STAGES, f"{stage.name} {stage.fingerprint[:6]}", [stage.fingerprint], tags)
 
-    def follow(self, run_id: str, folder: Path, steps: int) -> int:
-        """Copy the lines a stage has spooled since last time; the last step seen, -1 for none."""
-        path = folder / SPOOL
-        at = self._sent.get(run_id, 0)
-        if not path.exists():
-            return -1
-        with path.open("rb") as file:
-            file.seek(at)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
+    def follow(self, run_id: str, folder: Path, steps: int) -> None:
+        """Copy the steps a stage has spooled and MLflow has not, at most about POINTS of a curve."""
         stride = max(1, steps // POINTS)
-        points = [
-            Metric(metric_name(k), v, line["time"], line["step"])
-            for line in lines
-            if line["step"] % stride == 0 or line["step"] + 1 >= steps
-            for k, v in line["values"].items()
-        ]
-        for i in range(0, len(points), BATCH):
-            self.client.log_batch(run_id, points[i : i + BATCH])
-        self._sent[run_id] = at + len(whole)
-        return lines[-1]["step"] if lines else -1
+        batch: list[Metric] = []
+        for line in self._news(run_id, folder / SPOOL):
+            if line["step"] % stride == 0 or line["step"] + 1 >= steps:
+                row = [Metric(allowed(k), v, line["time"], line["step"]) for k, v in line["values"].items()]
+                if len(batch) + len(row) > BATCH:
+                    self._copy(run_id, batch)
+                    batch = []
+                batch += row
+        self._copy(run_id, batch)
+
+    def _news(self, run_id: str, spool: Path) -> Iterator[dict[str, Any]]:
+        """Whole lines of steps that MLflow has not; what a killed driver has copied is asked of MLflow once."""
+        text = spool.read_bytes() if spool.exists() else b""
+        lines = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        if lines and run_id not in self._copied:
+            told = self.client.get_metric_history(run_id, allowed(next(iter(lines[0]["values"]))))
+            self._copied[run_id] = max((point.step for point in told), default=-1)
+        yield from (line for line in lines if line["step"] > self._copied[run_id])
+
+    def _copy(self, run_id: str, rows: list[Metric]) -> None:
+        """Whole steps in one request: all of a step is there, or nothing of it."""
+        if rows:
+            self.client.log_batch(run_id, rows)
+            self._copied[run_id] = rows[-1].step
 
     def finished(self, run_id: str, stage: StageRun, folder: Path) -> None:
-        """Everything a finished stage has to show; skipped if it is there already."""
-        if self.client.get_run(run_id).data.tags.get("status") == "done":
+        """Everything a finished stage has to show, unless it is there already."""
+        if run_id in self._done:
             return
-        self._sent.pop(run_id, None)
         self.follow(run_id, folder, stage.steps)
-        meta = json.loads((folder / "manifest.json").read_text())["meta"]
-        for name in (SPOOL, "manifest.json", "pictures"):
+        for name in (SPOOL, MANIFEST, "pictures"):
             self.artifact(run_id, folder / name)
         self.client.log_dict(run_id, plain(stage.stage), "stage.json")
-        self.log(run_id, {"cost/seconds": meta["seconds"], "cost/steps": stage.steps}, {"status": "done"})
-        self.client.set_terminated(run_id, "FINISHED")
-
-    def failed(self, run_id: str, error: str, status: str = "failed") -> None:
-        """Close a run that did not get to its end."""
-        self.log(run_id, tags={"status": status, "error": error})
-        self.client.set_terminated(run_id, "FAILED" if status == "failed" else "KILLED")
-
-    def artifact(self, run_id: str, path: Path, under: str | None = None) -> None:
-        """A file or folder, if it exists."""
-        if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), under or path.name)
-        elif path.exists():
-            self.client.log_artifact(run_id, str(path), under)
+        meta = json.loads((folder / MANIFEST).read_text())["meta"]
+        self.done(run_id, {"cost/seconds": meta["seconds"], "cost/steps": stage.steps}, published(folder))
 
     # --- studies and cells ------------------------------------------------------------------
 
@@ -160,9 +189,12 @@ class Tracker:
         own = {"kind": "study", "study": study.name} | dict(tags)
         run_id = self.run(f"diga/{study.name}", f"study {study.name}", ["study", study.name], own)
         self.client.log_dict(run_id, study.layout(), "study.json")
+        self.client.set_terminated(run_id, "FINISHED")  # a declaration, not a process
         return run_id
 
-    def cell(self, study: Study, cell: Cell, stages: list[StageRun], tags: Mapping[str, str]) -> str:
+    def cell(
+        self, study: Study, cell: Cell, stages: list[StageRun], tags: Mapping[str, str], params: Mapping[str, Any]
+    ) -> str:
         """The run of a cell: what it is, and which stage runs it is made of."""
         row = {
             "kind": "cell",
@@ -177,10 +209,11 @@ class Tracker:
             "protocol": str(getattr(stages[-1].stage, "protocol", "")),
         }
         linked = {f"stage.{s.name}": s.fingerprint for s in stages}
-        place = [study.name, cell.row.label, str(cell.seed)]
+        key = [study.name, cell.row.label, str(cell.seed), stages[-1].fingerprint]
         name = f"{cell.row.label} seed {cell.seed}"
-        run_id = self.run(f"diga/{study.name}", name, [*place, stages[-1].fingerprint], row | linked | dict(tags))
+        run_id = self.run(f"diga/{study.name}", name, key, row | linked | dict(tags), params)
         self.client.log_text(run_id, dumps(cell.recipe), "recipe.json")
+        self.begun(run_id)
         return run_id
 
     def retire(self, study: Study, current: set[str]) -> None:
@@ -191,41 +224,45 @@ class Tracker:
                 self.log(run.info.run_id, tags={"kind": "superseded cell"})
 
     def cell_done(self, run_id: str, folder: Path, cost: Mapping[str, float]) -> None:
-        """Scores, confusion matrices and samples of a cell's last stage."""
+        """Scores, confusion matrices and samples of a cell's last stage, unless they are there already."""
+        if run_id in self._done:
+            return
         scores: dict[str, float] = json.loads((folder / "scores.json").read_text())
-        values = scores | dict(cost)
         for name in ("confusion.parquet", "samples"):
             self.artifact(run_id, folder / name)
-        self.log(run_id, values, {"status": "done", "error": ""})
-        self.client.set_terminated(run_id, "FINISHED")
+        self.done(run_id, scores | dict(cost), published(folder))
 
 
-def varying(study: Study) -> set[str]:
-    """Paths of the recipe fields that differ between the rows of a study."""
-    flats = [flat(plain(row.recipe)) for row in study.rows]
-    return {k for f in flats for k in f if len({json.dumps(g.get(k)) for g in flats}) > 1} - {"name"}
+def allowed(name: str) -> str:
+    """Only what MLflow allows in the name of a metric, a parameter or a tag."""
+    clean = "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)
+    return "/".join(part for part in clean.split("/") if part.strip("."))[:250] or "_"
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{"stages": {"warm_up": {"alpha": 1}}} -> {"warm_up.alpha": 1}: the paths `override` takes."""
-    out: dict[str, Any] = {}
-    for k, v in value.items():
-        path = prefix if k == "stages" and not prefix else f"{prefix}{k}"
-        out |= flat(v, f"{path}." if path else "") if isinstance(v, dict) else {path: v}
-    return out
+def slug(name: str) -> str:
+    """A folder's name for any text: what is harmless of it, and a hash."""
+    clean = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60].strip("-")
+    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def of_recipe(recipe: Recipe, paths: set[str]) -> dict[str, Any]:
-    """The values of some paths, as far as the recipe's needed stages have them."""
-    idle = set(recipe.stages) - set(recipe.needed())
-    return {k: v for k, v in flat(plain(recipe)).items() if k in paths and k.split(".")[0] not in idle}
+def published(folder: Path) -> int:
+    """When a stage was finished, in milliseconds: the same whenever it is asked."""
+    return (folder / MANIFEST).stat().st_mtime_ns // 1_000_000
 
 
-def metric_name(name: str) -> str:
-    """Only what MLflow allows in a metric's name."""
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in name)[:250]
+def refusal(uri: str, failure: Exception) -> StorageError | TemporaryError:
+    """What to answer when MLflow cannot be used: one line that names the store."""
+    why = first_line(failure)
+    if "database is locked" in str(failure):
+        return TemporaryError(shown(uri), why, "the process that holds it; try again when it is done")
+    return StorageError(shown(uri), why, "an MLflow store that answers and can be written")
+
+
+def shown(uri: str) -> str:
+    """The address without a user's name and password."""
+    return re.sub(r"//[^/@\s]+@", "//", uri)
 
 
 def first_line(failure: Exception) -> str:
     """The first line of an exception's text."""
-    return (str(failure).splitlines() or [type(failure).__name__])[0]
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0][:300]

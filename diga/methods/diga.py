@@ -69,7 +69,8 @@ class Distillation(Stage):
         ops.ema.ema_(T, S, ops.ema.ema_rate(t, self.ema))
         if self.statistics.teacher == "copied":
             ops.ema.copy_buffers_(T, S)
-        T.train(self.statistics.teacher == "batch")
+        if T.training != (on_batches := self.statistics.teacher == "batch"):
+            T.train(on_batches)
 
     def source_losses(self, run: Run, source: Batch, p: Tensor, q: Tensor) -> Losses:
         """CE(p(x_s), y_s) + lambda [H(q(x_s), p(x_cdm)) + alpha H(q(x_cdm), p(x_s))] (eq. 1 and 4).
@@ -87,8 +88,9 @@ class Distillation(Stage):
 
     def teacher(self, run: Run, S: nn.Module) -> nn.Module:
         """A mean teacher that starts as S."""
+        T: nn.Module = ops.ema.teacher_of(S)
         run.normalise(S, self.statistics)
-        return ops.ema.teacher_of(S)
+        return T
 
     def painter(self, run: Run) -> Painter | None:
         """G, or None."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+from diga.ops.precision import full
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -33,8 +35,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def _over_workers(self, x: Tensor) -> Tensor:
         """The same with mean and variance of the global batch.  Every worker has as many images."""
-        mean = over_workers(x.float().mean((0, 2, 3)))
-        centred = x.float() - mean[:, None, None]
+        mean = over_workers(full(x).mean((0, 2, 3)))
+        centred = full(x) - mean[:, None, None]
         var = over_workers(centred.square().mean((0, 2, 3)))
         if self.updating:
             self._move(mean.detach(), var.detach(), x.numel() // x.shape[1] * dist.get_world_size())
@@ -52,8 +54,24 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 def over_workers(x: Tensor) -> Tensor:
     """Mean over the workers, with gradient."""
-    total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
     return total / dist.get_world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the workers.  What one worker adds, all have: its slope is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
 
 def norms(net: nn.Module) -> Iterator[BatchNorm2d]:

@@ -1,0 +1,135 @@
+"""What a launch knows, told to MLflow by a thread of its own: no step, no stage and no exit waits for a server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from diga.launch.parameters import of_recipe, varying
+from diga.launch.tracking import REFUSALS, Tracker, first_line, refusal
+from diga.pipeline import Place
+from diga.plan import StageRun
+from diga.study import Cell, Study
+
+COPY = 3.0  # seconds between two copies of losses to MLflow
+PATIENCE = 60.0  # seconds a finished launch waits for MLflow to take the rest
+HASTE = 4.0  # seconds an interrupted one does
+Cells = list[tuple[Cell, list[StageRun]]]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a stage stands; `begun`: whether it has been sent, and so has a run of its own."""
+
+    word: Literal["running", "done", "failed", "stopped"]
+    error: str = ""
+    begun: bool = True
+
+
+class Mirror:
+    """Brings MLflow's runs to the states that `note` was told, again and again until they agree."""
+
+    def __init__(self, tracker: Tracker, place: Place, cells: Cells, stages: Mapping[str, StageRun]) -> None:
+        self.tracker, self.place, self.cells, self.stages = tracker, place, cells, stages
+        self.trouble = ""  # what MLflow answered last, if it could not take something
+        self.wanted: dict[str, State] = {}
+        self._told: dict[str, State] = {}
+        self._runs: dict[str, str] = {}  # fingerprint -> run of the stage
+        self._cell_runs: list[str] = []
+        self._missed: Counter[str] = Counter()
+        self._leave, self._deadline = threading.Event(), float("inf")
+
+    def declare(self, study: Study, tags: Mapping[str, str]) -> None:
+        """Open the study's run and its cells' runs.  Raises StorageError when MLflow cannot be used at all."""
+        fields = varying(study)
+        try:
+            self.tracker.study(study, tags)
+            for cell, runs in self.cells:
+                params = of_recipe(cell.recipe, fields)
+                self._cell_runs.append(self.tracker.cell(study, cell, runs, tags, params))
+            self.tracker.retire(study, set(self._cell_runs))
+        except REFUSALS as failure:
+            raise refusal(self.tracker.uri, failure) from failure
+
+    def note(self, fingerprint: str, state: State) -> None:
+        """Where a stage stands now; returns at once."""
+        self.wanted[fingerprint] = state
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell MLflow while the block runs, and what is left afterwards, as long as patience lasts."""
+        thread = threading.Thread(target=self._tell_all, daemon=True, name="mirror")
+        thread.start()
+        patience = HASTE
+        try:
+            yield
+            patience = PATIENCE
+        finally:
+            self._deadline = time.monotonic() + patience
+            self._leave.set()
+            thread.join(patience)
+
+    def behind(self) -> int:
+        """Stages whose records MLflow has not."""
+        return sum(self._told.get(fingerprint) != state for fingerprint, state in self.wanted.copy().items())
+
+    def _tell_all(self) -> None:
+        while time.monotonic() < self._deadline:
+            leaving = self._leave.wait(COPY)
+            self._round()
+            if leaving and not self.behind():
+                return
+            if leaving:
+                time.sleep(0.5)
+
+    def _round(self) -> None:
+        """Tell what is new; at the first refusal leave the rest, and begin with the others next time."""
+        for fingerprint in sorted(self.wanted.copy(), key=lambda f: self._missed[f]):
+            state = self.wanted[fingerprint]
+            if self._told.get(fingerprint) == state and state.word != "running":
+                continue
+            try:
+                self._tell(fingerprint, state)
+            except Exception as failure:  # whatever it is: a record that cannot be written is no reason to stop
+                self._missed[fingerprint] += 1
+                self.trouble = first_line(failure)
+                return
+        self.trouble = ""
+
+    def _tell(self, fingerprint: str, state: State) -> None:
+        run = self.stages[fingerprint]
+        if state.begun:
+            if fingerprint not in self._runs:
+                self._runs[fingerprint] = self.tracker.stage(run)
+            self._tell_stage(self._runs[fingerprint], run, state)
+        for run_id, (_, runs) in zip(self._cell_runs, self.cells, strict=True):
+            if runs[-1].fingerprint == fingerprint:
+                self._tell_cell(run_id, runs, state)
+        self._told[fingerprint] = state
+
+    def _tell_stage(self, run_id: str, run: StageRun, state: State) -> None:
+        store = self.place.store
+        if state.word == "running":
+            if self._told.get(run.fingerprint) != state:
+                self.tracker.begun(run_id)
+            self.tracker.follow(run_id, store.work(run.fingerprint), run.steps)
+        elif state.word == "done":
+            self.tracker.finished(run_id, run, store.folder(run.fingerprint))
+        else:
+            self.tracker.follow(run_id, store.work(run.fingerprint), run.steps)
+            self.tracker.failed(run_id, state.error, state.word)
+
+    def _tell_cell(self, run_id: str, runs: list[StageRun], state: State) -> None:
+        """A cell stands where its last stage stands; once that is done, so are its scores and what it cost."""
+        store = self.place.store
+        if state.word == "done":
+            seconds = sum(store.manifest(r.fingerprint)["meta"]["seconds"] for r in runs)
+            cost = {"cost/seconds": seconds, "cost/steps": float(sum(r.steps for r in runs))}
+            self.tracker.cell_done(run_id, store.folder(runs[-1].fingerprint), cost)
+        elif state.word != "running":
+            self.tracker.failed(run_id, state.error, state.word)
