@@ -17,8 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.ops import best
-from diga.ops.losses import upsample
-from diga.ops.pseudo import argmax
+from diga.ops.pseudo import winners
 from diga.ops.scores import confusion
 from diga.types import IGNORE
 
@@ -41,8 +40,7 @@ def matrix(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int
 
 def ours(native: Tensor, half: Tensor, label: Tensor) -> Tensor:
     """`two_scale_max` after the networks, and `confusion`."""
-    scores = torch.maximum(upsample(native, label, True), upsample(half, label, True))
-    return confusion(argmax(scores), label, K)[0]
+    return confusion(winners([native, half], label, True), label, K)[0]
 
 
 def main() -> None:
@@ -57,7 +55,7 @@ def main() -> None:
     label = torch.randint(0, K + 1, (1, H, W)).clamp(max=K)
     label[label == K] = IGNORE
     assert np.array_equal(official(native, half, label), ours(native, half, label).numpy()), "the counts differ"
-    guess = argmax(upsample(native, label, True))
+    guess = winners([native], label, True)
     ways = {
         "logits to matrix": (lambda: official(native, half, label), lambda: ours(native, half, label)),
         "matrix alone": (

@@ -49,8 +49,8 @@ def end(home: Path, ending: Ending, chance: random.Random) -> None:
         os.killpg(process.pid, ending.number)  # as a terminal does: to all of them
     else:
         process.send_signal(ending.number)
-    said, errors = process.communicate(timeout=30)
-    assert process.returncode == ending.code, (said, errors)
+    code, said, errors = tiny.ended(process, 30)
+    assert code == ending.code, (said, errors)
     assert time.monotonic() - sent < 10
     assert tiny.until(lambda: not tiny.alive(started), 10), f"left: {tiny.alive(started)}"
     if ending.code > 0:

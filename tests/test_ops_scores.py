@@ -7,10 +7,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diga.errors import DataError
+from diga.ops.pseudo import winners
 from diga.ops.scores import confusion, iou, mean_iou
 from diga.types import IGNORE
 
@@ -87,3 +89,14 @@ def test_mean_iou_of_a_subset_skips_the_absent():
     assert mean_iou(values, [0, 1, 2]) == pytest.approx(0.4)
     assert mean_iou(values, (3,)) == 1
     assert math.isnan(mean_iou(values, [1]))
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_winners_are_the_argmax_of_the_largest_resized_map(align: bool) -> None:
+    torch.manual_seed(0)
+    maps, like = [torch.randn(2, 5, 9, 17), torch.randn(2, 5, 4, 8)], torch.empty(150, 131)
+    large, little = (F.interpolate(x, like.shape, mode="bilinear", align_corners=align) for x in maps)
+    found, slow = winners(maps, like, align), torch.maximum(large, little)
+    best = slow.gather(1, found[:, None])[:, 0]
+    assert found.shape == (2, 150, 131)
+    torch.testing.assert_close(best, slow.amax(1), rtol=0, atol=1e-5)  # rounding may swap equals

@@ -7,21 +7,26 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from diga.cli import main
 from diga.data.streets import Knobs, make
 from diga.errors import DigaError, Diverged
+from diga.launch.cluster import own_signals
 from diga.launch.crew import Alone
 from diga.launch.studies import Launch
 from diga.launch.tracking import STAGES, Tracker
@@ -96,9 +101,33 @@ def spawn(home: Path, *words: str, **more: str) -> subprocess.Popen[str]:
 
 def diga(home: Path, *words: str, **more: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `diga words`."""
-    process = spawn(home, *words, **more)
-    said, errors = process.communicate(timeout=300)
+    return ended(spawn(home, *words, **more))
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
+    """Exit code and what was said by the time it ended; it is killed if it does not."""
+    try:
+        said, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, errors = process.communicate()
+        raise AssertionError(f"not over after {seconds} s: {said} {errors}") from None
     return process.returncode, said, errors
+
+
+def typed(home: Path, *words: str, **more: str) -> tuple[int, str, str]:
+    """The same in this process, where what must be imported has been."""
+    said, errors = StringIO(), StringIO()
+    chosen = (
+        patch.dict(os.environ, environment(home, **more), clear=True),
+        patch.object(sys, "argv", ["diga", *words]),
+    )
+    with chosen[0], chosen[1], redirect_stdout(said), redirect_stderr(errors), own_signals():
+        try:
+            main()
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+    return code, said.getvalue(), errors.getvalue()
 
 
 # --- processes ---------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def main() -> None:
 def outcome() -> int:
     """Carry out the command line; the exit code, after an error has been told in one line."""
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False, prog_name="diga") or 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except UsageError as failure:

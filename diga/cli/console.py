@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import pkgutil
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,9 @@ from diga.plan import StageRun
 from diga.recipe import Recipe, loads, override
 from diga.study import Row, Study
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200  # columns of a file: nothing is folded
+
+out = Console(highlight=False, soft_wrap=True, width=WIDE)
 
 Maker = Callable[[], Any]
 

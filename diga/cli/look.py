@@ -37,7 +37,8 @@ def show(
 ) -> None:
     """Show a recipe's resolved values, a study's rows, or what a stage run is made of."""
     if name in catalogue(Study):
-        out.print(rows_of(study_of(str(name), changes or [], None)))
+        study = study_of(str(name), changes or [], None)
+        out.print_json(json.dumps(study.layout())) if as_json else out.print(rows_of(study))
     elif name and (found := fingerprints(name)):
         out.print_json(json.dumps(found))
     else:

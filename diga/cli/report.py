@@ -50,8 +50,8 @@ def serve(
     tracking: Tracking = None,
 ) -> None:
     """Serve MLflow's page and the reports on this machine alone, until Ctrl-C."""
-    for option, number in (("--port", port), ("--reports-port", reports_port)):
-        must_be_free(option, number)
+    must_be_free("--port", port)
+    must_be_free("--reports-port", reports_port, port)
     folder = home() / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     pages = ThreadingHTTPServer((LOOPBACK, reports_port), partial(Silent, directory=str(folder)))
@@ -101,14 +101,16 @@ def stop(server: subprocess.Popen[bytes]) -> None:
             os.killpg(server.pid, signal.SIGKILL)
 
 
-def must_be_free(option: str, port: int) -> None:
-    """Raises ConfigError when something else listens there."""
+def must_be_free(option: str, port: int, *spoken_for: int) -> None:
+    """Raises ConfigError when something else listens there, or is about to."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
-            raise ConfigError(option, f"port {port} is taken", "a free port") from None
+            spoken_for = (*spoken_for, port)
+    if port in spoken_for:
+        raise ConfigError(option, f"port {port} is taken", "a free port")
 
 
 class Silent(SimpleHTTPRequestHandler):

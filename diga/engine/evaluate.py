@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from diga.models.norm import norms
-from diga.ops.pseudo import argmax
 from diga.ops.scores import confusion
 from diga.types import Batch
 
-Protocol = Callable[[nn.Module, Tensor], Tensor]
+Protocol = Callable[[nn.Module, Tensor], Tensor]  # network and images (B, 3, H, W) -> classes (B, H, W)
 
 
 @torch.no_grad()
 def predict(net: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
     """(B, H, W) winning classes of images (B, 3, H, W)."""
     net.eval()
-    return argmax(protocol(net, image.contiguous(memory_format=torch.channels_last)))
+    return protocol(net, image.contiguous(memory_format=torch.channels_last))
 
 
 @torch.no_grad()

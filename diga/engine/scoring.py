@@ -20,6 +20,7 @@ from diga.engine import protocols
 from diga.engine.checkpoint import read_weights
 from diga.engine.evaluate import Protocol, confusions, predict, reestimated
 from diga.files import write_whole
+from diga.ops.pseudo import winners
 from diga.ops.scores import iou, mean_iou
 from diga.types import Batch
 
@@ -32,8 +33,8 @@ CONFUSION = "confusion.parquet"
 
 def named_protocol(run: Run, name: str) -> Protocol:
     """The protocol of that name, with the recipe's corner rule."""
-    function = getattr(protocols, name)
-    return lambda net, image: function(net, image, run.recipe.align_corners)
+    maps, align_corners = getattr(protocols, name), run.recipe.align_corners
+    return lambda net, image: winners(maps(net, image, align_corners), image, align_corners)
 
 
 def labelled(run: Run, domain: str) -> Iterator[Batch]:

@@ -36,7 +36,7 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
 def connect(address: str | None, cpus: int | None) -> None:
     """Start Ray or join it."""
-    if not address:
+    if not address or address.startswith(("127.", "localhost")):
         os.environ.setdefault(*LOOPBACK)
     import ray  # reads its environment now
 

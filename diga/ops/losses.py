@@ -9,6 +9,7 @@ authors' SYNTHIA scripts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -16,14 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from diga.ops.precision import full
+from diga.ops.precision import full, no_autocast
 from diga.types import IGNORE
 
 
 def upsample(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
-    """`x` (B, C, h, w) resized bilinearly to the height and width of `like` (..., H, W)."""
-    x, size = full(x), like.shape[-2:]
-    return x if x.shape[-2:] == size else F.interpolate(x, size, None, "bilinear", align_corners)
+    """`x` (B, C, h, w) resized bilinearly to the height and width of `like` (..., H, W).
+
+    As R x C^T with the taps of rows and of columns: on a CPU its slope takes a tenth of the time of
+    `interpolate`'s, and what reads the result finds it contiguous.
+    """
+    x, (H, W) = full(x), like.shape[-2:]
+    if x.shape[-2:] == (H, W):
+        return x
+    R, C = (taps(n, N, align_corners, x.dtype, x.device) for n, N in zip(x.shape[-2:], (H, W), strict=True))
+    with no_autocast(x):
+        resized: Tensor = R @ (x @ C.mT)
+    return resized
+
+
+@lru_cache(maxsize=64)
+def taps(n: int, N: int, align_corners: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(N, n): how much each of n cells gives to each of N pixels in a bilinear resize."""
+    cells = torch.eye(n, dtype=dtype, device=device)[None]
+    return F.interpolate(cells, N, None, "linear", align_corners)[0].mT.contiguous()
 
 
 def counted(label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
