@@ -22,8 +22,9 @@ check: .venv/tools ## floors, style, types
 	$(BIN)/lint-imports
 
 bench: .venv/tools ## ratios in one run: the equations against the official way, a step against its networks
-	$(BIN)/python benchmarks/ops.py
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python -m benchmarks.ops
+	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.step
 
 docs: .venv/platform ## the README's table and pictures, from the last report of the demo
 	$(BIN)/python docs/refresh.py

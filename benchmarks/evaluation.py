@@ -1,7 +1,7 @@
 """What scoring costs after the network: two logit maps to a confusion matrix, the authors' way and ours, in one run.
 
 The slow way is written from a description of the authors' code.  Both are first compared, then timed in
-turns, of which the best counts: python benchmarks/evaluation.py [--quick]
+turns, of which the best counts: python -m benchmarks.evaluation [--quick]
 """
 
 from __future__ import annotations

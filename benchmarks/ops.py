@@ -2,7 +2,7 @@
 
 The slow ways are written from a description of the authors' code: the same numbers, loop for loop
 and copy for copy.  Each pair is first compared, then timed in turns, of which the best
-counts: python benchmarks/ops.py [--quick] [--turns N]
+counts: python -m benchmarks.ops [--quick] [--turns N]
 """
 
 from __future__ import annotations

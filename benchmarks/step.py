@@ -3,7 +3,7 @@
 The real `fit` runs the real stage.  Between two of its steps the networks alone are driven, on copies:
 the same images through student and teacher, and a fixed slope sent back.  Whatever else a step does is
 in the ratio: mean teacher, strong view, translation, masks, consensus, centroids, losses, optimizer,
-reports.  Images are read beforehand.  One thread: python benchmarks/step.py [--quick] [--turns N] [--large]
+reports.  Images are read beforehand.  One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.networks import PaperSize
 from diga.engine.fit import Step
 from diga.engine.run import Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
@@ -130,7 +131,7 @@ def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pac
     features = net()(ready[0].target).features
     rho = {"vectors": torch.randn(K, features.shape[1]), "seen": torch.ones(K)}
     left = {"colours": colours, "prototypes": rho}
-    short = override(recipe, {f"{stage}.plan.steps": turns, "balance": "none"})
+    short = override(recipe, {f"{stage}.plan.steps": turns, f"{stage}.plan.snapshots": 1, "balance": "none"})
     run = Measured(short, stage, folder / stage, pace=pace, net=net, ready=ready, left=left)
     short.stages[stage](run)
     return run
@@ -140,6 +141,9 @@ def shapes(large: bool, quick: bool, turns: int) -> Iterator[tuple[str, Recipe, 
     """Name, recipe, network and number of steps."""
     yield "streets", streets(), lambda: streetnet(K), turns
     at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
+    if not quick:
+        sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
+        yield "65 M weights", override(streets(), at | sgd | {"crop": (64, 112)}), PaperSize, 7
     size = (64, 112) if quick else (256, 448)
     for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
         if wanted:
