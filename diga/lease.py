@@ -67,11 +67,11 @@ class Lease:
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Touch the claim until the block ends or it is lost, then give it back."""
+        """Touch the claim until the block ends, then give it back."""
         done = threading.Event()
 
         def beat() -> None:
-            while not done.wait(BEAT) and self.held():
+            while not done.wait(BEAT):  # of a claim that is lost, too: its file is nobody else's
                 with contextlib.suppress(OSError):  # a share that hiccups: the next beat may pass
                     os.utime(_file(self.base, self.mine.number))
 

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Place:
     @property
     def store(self) -> Store:
         """Finished stages."""
-        return Store(self.home / "stages")
+        return store_at(self.home / "stages")
 
     @property
     def manifests(self) -> Path:
@@ -42,6 +43,12 @@ class Place:
     def stage_runs(self, recipe: Recipe) -> list[StageRun]:
         """What the recipe needs, with the data as it is here."""
         return stage_runs(recipe, digests(self.data, self.manifests))
+
+
+@cache
+def store_at(root: Path) -> Store:
+    """One store a folder, so that what this process has verified it need not verify again."""
+    return Store(root)
 
 
 Launch = Callable[[StageRun, Path, Mapping[str, Path], Place, Progress], dict[str, Any]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -65,7 +67,9 @@ def digests(data_root: Path, cache_folder: Path | None) -> Digest:
 
     @cache
     def digest(name: str, use: Use) -> str:
-        split = "val" if use == "val" else "train"
-        return manifest(domain(name, data_root), split, use != "unlabelled", cache_folder).digest[:32]
+        found, labelled = domain(name, data_root), use != "unlabelled"
+        files = manifest(found, "val" if use == "val" else "train", labelled, cache_folder, workers=os.cpu_count() or 1)
+        meaning = found.layout.table.tobytes() if labelled else b""  # which train id a raw id is
+        return hashlib.sha256(files.digest.encode() + meaning).hexdigest()[:32]
 
     return digest

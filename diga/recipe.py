@@ -34,7 +34,10 @@ from diga.errors import ConfigError, expected_one_of, shown
 from diga.settings import Count, Frozen, as_json, checked
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from diga.engine.run import Run
+    from diga.types import Batch
 
 STAGE = "stage"
 METHODS = "diga.methods"
@@ -77,6 +80,14 @@ class Stage(Frozen, ABC):
     def reads(self) -> frozenset[Literal["source", "target"]]:
         """Which training data can change the result: labelled source, unlabelled target."""
         return frozenset({"source", "target"})
+
+    def stream(self) -> int:
+        """Which stream of chance and of data the stage draws from: stages that follow each other use different ones."""
+        return 0
+
+    def view(self, run: Run, source: Batch, paint: Any, t: int) -> Tensor:
+        """The second view of source images (B, 3, H, W) the stage trains on; the images, if it has none."""
+        return source.image
 
     def scores(self) -> tuple[str, ...]:
         """Domains whose labelled validation images the stage reads: none, unless it scores."""

@@ -95,9 +95,8 @@ class Statistics(Frozen):
 
     student: Literal["batch", "running"] = Field("batch", description="running: frozen statistics while training")
     update: tuple[Literal["views", "mixed", "target"], ...] = ("views", "mixed")
-    teacher: Literal["batch", "running", "copied"] = Field(
-        "batch",
-        description="batch: its own batches, as the authors; running: its own buffers; copied: the student's buffers",
+    teacher: Literal["batch", "copied"] = Field(
+        "batch", description="batch: statistics of its own batches, as the authors; copied: the student's running ones"
     )
 
 

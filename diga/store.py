@@ -150,13 +150,13 @@ class Store:
         write_whole(work / MANIFEST, sealed(document))
         for path in [*kept, work]:
             sync(path)
-        shutil.rmtree(work / PRIVATE, ignore_errors=True)
         try:
             os.rename(work, folder)
         except OSError:
             if damaged(folder):
                 raise
             shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder / PRIVATE, ignore_errors=True)  # last: until now a kill would still have needed them
         for parent in (folder.parent, self.root):
             sync(parent)
 

@@ -22,11 +22,17 @@ OFFICIAL = {  # what the authors' code does where the equations say otherwise (d
     "align_corners": True,
     "warm_up.normalise": "all",
     "warm_up.count_void": True,
+    "warm_up.distil_at": "pixels",
     "warm_up.statistics.update": ["views", "target"],
+    "warm_up.plan.backbone": 3.0,
     "centroids.images": "target_pred",
     "centroids.average": "images",
+    "centroids.least": 5,
     "self_training.normalise": "all",
     "self_training.count_void": True,
+    "self_training.distil_at": "pixels",
+    "self_training.least": 5,
+    "self_training.plan.backbone": 3.0,
     "self_training.unseen": "origin",
     "self_training.agreed": True,
     "self_training.order": "target_first",
@@ -83,7 +89,9 @@ def streets_two_rounds() -> Recipe:
     """The same with a refined round: labels anew from the first round's student, old centroids (spec 0.7)."""
     first = streets()
     score = first.stages["score"]
-    again = first.stages["self_training"].model_copy(update={"warm_up": "self_training", "labels": "labels_2"})
+    again = first.stages["self_training"].model_copy(
+        update={"warm_up": "self_training", "labels": "labels_2", "round": 2}
+    )
     rounds = {k: v for k, v in first.stages.items() if k != "score"} | {
         "labels_2": PseudoLabels(of="self_training"),
         "self_training_2": again,

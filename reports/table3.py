@@ -120,7 +120,7 @@ def verdicts(records: Records) -> list[str]:
 def _sentence(step: Difference) -> str:
     if step.n == 0:
         return "open: no seed is done in both rows."
-    mean, low, high = (number(PERCENT * v, 1, signed=True) for v in (step.mean, step.low, step.high))
+    mean, low, high = (number(PERCENT * v, 2, signed=True) for v in (step.mean, step.low, step.high))
     if step.verdict == "open":
         return f"open: {mean} points for one seed; an interval needs at least one seed more."
     measured = f"{mean} points, 95 % interval [{low}, {high}], n = {step.n}"

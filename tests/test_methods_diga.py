@@ -222,7 +222,7 @@ def slow_move(rho: list[list[float]], seen: Prediction, label: Tensor, agreed: b
                 (i, j)
                 for i in range(h)
                 for j in range(w)
-                if int(label[b, i * H // h, j * W // w]) == k
+                if int(label[b, int((i + 0.5) * H / h), int((j + 0.5) * W / w)]) == k
                 and (not agreed or int(seen.logits[b, :, i, j].argmax()) == k)
             ]
             if len(members) >= least:
@@ -239,7 +239,7 @@ def test_centroids_move_image_by_image_in_order(chain: Chain, tmp_path: Path, or
     opinions = []
     for seed in (1, 2):
         y = labels(seed, B, H, W, classes=2, void=0.1)
-        y[:, ::3, ::3] = 0  # class 0 is everywhere on the grid's first cells, so that order matters
+        y[:, 1::3, 1::3] = 0  # class 0 is at the centre of every cell, so that order matters
         logits = normal(seed + 10, B, K, h, w)
         logits[:, 0] += 3
         opinions.append((Prediction(logits, normal(seed + 20, B, D, h, w)), y))
@@ -251,4 +251,7 @@ def test_centroids_move_image_by_image_in_order(chain: Chain, tmp_path: Path, or
         slow_move(slow, seen, y, agreed, 2, 0.6)
     torch.testing.assert_close(rho.vectors, torch.tensor(slow), **CLOSE)
     assert not torch.allclose(rho.vectors, normal(5, K, D))
-    assert torch.equal(cells(opinions[0][1], torch.zeros(B, 1, h, w)), opinions[0][1][:, :: H // h, :: W // w])
+    grid, y = torch.zeros(B, 1, h, w), opinions[0][1]
+    assert torch.equal(cells(run, y, grid), y[:, H // h // 2 :: H // h, W // w // 2 :: W // w])
+    official = run_of(chain, tmp_path / "official", "self_training", align_corners=True)[1]
+    assert torch.equal(cells(official, y, grid), y[:, :: H // h, :: W // w])

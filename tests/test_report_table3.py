@@ -157,7 +157,7 @@ def test_a_cell_that_is_not_done_mixes_nothing() -> None:
 def test_every_rung_has_its_sentence() -> None:
     found = table3.verdicts(make.in_memory(make.ladder()))
     assert [line.split(": ")[1] for line in found] == ["tie", "holds", "tie", "holds", "holds"]
-    assert found[1].startswith("(i) over + MST: holds: +5.8 points, 95 % interval [")
+    assert found[1].startswith("(i) over + MST: holds: +5.76 points, 95 % interval [")
     assert found[1].endswith("n = 3. Published: +7.8.")
     assert "about 5 more would" in found[0]
 

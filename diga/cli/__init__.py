@@ -103,6 +103,9 @@ def outcome() -> int:
         problem = failure
     except OSError as failure:
         problem = StorageError(failure.filename or "a file", failure.strerror or str(failure))
+    except Exception as failure:  # an experiment that cannot be imported, say
+        problem = DigaError(type(failure).__name__, str(failure), "nobody foresaw this; --debug shows where")
+        problem.__cause__ = failure
     if os.environ.get("DIGA_DEBUG"):
         raise problem
     print(f"error: {problem}", file=sys.stderr)

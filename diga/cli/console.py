@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 import experiments
 from diga.errors import ConfigError, DataError, DigaError, expected_one_of
+from diga.launch.parameters import flat
 from diga.plan import StageRun
-from diga.recipe import Recipe, loads, override
+from diga.recipe import Recipe, loads, override, plain
 from diga.study import Row, Study
 
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200  # columns of a file: nothing is folded
@@ -43,8 +44,10 @@ def catalogue(kind: type[Recipe] | type[Study]) -> dict[str, Maker]:
 
 
 def made(name: str, kind: type[Recipe] | type[Study]) -> Any:
-    """The recipe or study of that name.  Raises ConfigError with the nearest one."""
+    """The recipe or study of that name, its module left out if only one has it.  Raises ConfigError with the nearest."""
     known = catalogue(kind)
+    if len(short := [full for full in known if full.partition(":")[2] == name]) == 1:
+        name = short[0]
     if name not in known:
         expected = expected_one_of(name, known)
         raise ConfigError(name, f"no such {kind.__name__.lower()}", f"{expected}; `diga list` shows all")
@@ -69,12 +72,25 @@ def study_of(name: str, changes: Sequence[str], seeds: str | None) -> Study:
     """The study a command was asked for; changes apply to every row that has their path."""
     study: Study = made(name, Study)
     wanted = settings(changes)
+    for path in wanted:
+        if varied := varied_at(study, path):
+            raise ConfigError(path, f"the study itself varies {varied}", "a value that all its rows share")
     rows = tuple(changed(row, wanted) for row in study.rows) if wanted else study.rows
     for path in wanted:
         if all(override_error(row.recipe, path, wanted[path]) for row in study.rows):
             raise override_error(study.rows[-1].recipe, path, wanted[path])  # type: ignore[misc]
     numbers = study.seeds if seeds is None else seeds_of(seeds)
     return study.model_copy(update={"rows": rows, "seeds": numbers})
+
+
+def varied_at(study: Study, path: str) -> str:
+    """A path at or below `path` in which rows that have it differ; empty if there is none."""
+    seen: dict[str, Any] = {}
+    for row in study.rows:
+        for leaf, value in flat(plain(row.recipe)).items():
+            if f"{leaf}.".startswith(f"{path}.") and leaf != "name" and seen.setdefault(leaf, value) != value:
+                return leaf
+    return ""
 
 
 def changed(row: Row, changes: Mapping[str, Any]) -> Row:
@@ -102,8 +118,16 @@ def settings(changes: Sequence[str]) -> dict[str, Any]:
         try:
             values[path] = json.loads(text)
         except ValueError:
-            values[path] = text
+            values[path] = number(text)
     return values
+
+
+def number(text: str) -> float | str:
+    """A number as people write it, .5 for one; other text is itself."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def seeds_of(text: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ KEEP = 2
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Write the state after `step` finished steps; older ones than the last two go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # inside the work folder; where that is gone, somebody else has taken over
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()

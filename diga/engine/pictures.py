@@ -18,17 +18,17 @@ TITLE = 16  # pixels
 GAP = 4  # pixels
 
 
-def rgb(x: Tensor) -> NDArray[np.uint8]:
+def rgb(x: Tensor, classes: int) -> NDArray[np.uint8]:
     """(B, 3, H, W) in [0, 1] or labels (B, H, W) -> (b, H, W, 3) bytes, b the rows that are shown."""
     shown = x[:ROWS].detach().cpu()
     if x.ndim == 4:
         return np.asarray((shown.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
-    return np.stack([colourise(label.numpy().astype(np.uint8)) for label in shown])
+    return np.stack([colourise(label.numpy().astype(np.uint8), classes) for label in shown])
 
 
-def grid(columns: Mapping[str, Tensor]) -> Image.Image:
+def grid(columns: Mapping[str, Tensor], classes: int) -> Image.Image:
     """One column a name, one row an image of the batch; what is smaller than the others is drawn as large."""
-    tiles = {name: rgb(x) for name, x in columns.items() if x.numel()}
+    tiles = {name: rgb(x, classes) for name, x in columns.items() if x.numel()}
     largest = max(tiles.values(), key=lambda t: t.shape[2])
     size = (WIDTH, round(WIDTH * largest.shape[1] / largest.shape[2]))
     rows = min(len(t) for t in tiles.values())
@@ -42,7 +42,7 @@ def grid(columns: Mapping[str, Tensor]) -> Image.Image:
     return sheet
 
 
-def write(path: Path, columns: Mapping[str, Tensor]) -> None:
+def write(path: Path, columns: Mapping[str, Tensor], classes: int) -> None:
     """Save the grid."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(columns).save(path)
+    grid(columns, classes).save(path)

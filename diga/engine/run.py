@@ -70,9 +70,15 @@ class Run:
 
     # --- chance -------------------------------------------------------------------------
 
+    @cached_property
+    def entropy(self) -> int:
+        """What all chance of this run starts from: the recipe's seed and the stage's stream."""
+        sequence = np.random.SeedSequence([self.recipe.seed, self.recipe.stages[self.stage].stream()])
+        return int(sequence.generate_state(1, np.uint64)[0])
+
     def seed(self, t: int) -> None:
         """Seed torch's own generators for step `t`, for dropout: another number for every worker."""
-        number = int(np.random.SeedSequence([self.recipe.seed, t, self.rank]).generate_state(1)[0])
+        number = int(np.random.SeedSequence([self.entropy, t, self.rank]).generate_state(1)[0])
         torch.default_generator.manual_seed(number)  # `torch.manual_seed` costs a stack trace where no GPU is in use
         if self.device.type == "cuda":
             torch.cuda.manual_seed(number)
@@ -80,7 +86,7 @@ class Run:
     def chance(self, t: int, purpose: int = 0) -> Chance:
         """The random draws of step `t`: a function of seed and step, whatever the number of workers."""
         rows = streams.rows(self.rank, self.world, self.recipe.batch)
-        return Chance((self.recipe.seed, t, purpose), rows, self.recipe.batch, self.device)
+        return Chance((self.entropy, t, purpose), rows, self.recipe.batch, self.device)
 
     # --- networks -----------------------------------------------------------------------
 
@@ -90,11 +96,15 @@ class Run:
         return self.recipe.classes
 
     def segmenter(self, ref: str | None = None, part: str = "student") -> nn.Module:
-        """A fresh segmentation network, the same for one seed, or the one an earlier stage left."""
+        """A fresh segmentation network, the same for one seed, or the one an earlier stage left.
+
+        A stage without a teacher leaves its student in that part, too: a mean teacher begins as one.
+        """
         torch.manual_seed(self.recipe.seed)
         net: nn.Module = getattr(models, self.recipe.model)(self.classes)
         if ref:
-            net.load_state_dict(self.read(ref)[part])
+            left = self.read(ref)
+            net.load_state_dict(left[part] if part in left else left["student"])
         return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def forward(self, net: nn.Module, image: Tensor, moves: bool) -> Prediction:
@@ -165,7 +175,7 @@ class Run:
             scale=recipe.scale,
             flip=recipe.flip,
             batch=recipe.batch,
-            seed=recipe.seed,
+            seed=self.entropy,
             classes=recipe.classes,
             rank=self.rank,
             world=self.world,
@@ -249,7 +259,7 @@ class Run:
         """Now and then, a PNG of images (B, 3, H, W) and labels (B, H, W), a column each."""
         if self.rank == 0 and t % self.pace.picture == 0:
             with torch.no_grad():
-                pictures.write(self.folder / "pictures" / f"{name}-{t:08d}.png", make())
+                pictures.write(self.folder / "pictures" / f"{name}-{t:08d}.png", make(), self.classes)
 
     def track(self, steps: int) -> Iterator[int]:
         """0 … steps - 1, with progress."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from diga.errors import StorageError
 from diga.launch import SETTINGS
+from diga.launch.keeper import kept
 
+OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
 
 
@@ -24,14 +26,16 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     cluster answers.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
-    with own_signals():
-        connect(address, cpus)
-    try:
-        yield
-    finally:
-        import ray
+    with kept() as settled:
+        with own_signals():
+            connect(address, cpus)
+        settled()
+        try:
+            yield
+        finally:
+            import ray
 
-        ray.shutdown()
+            ray.shutdown()
 
 
 def connect(address: str | None, cpus: int | None) -> None:
@@ -40,7 +44,7 @@ def connect(address: str | None, cpus: int | None) -> None:
         os.environ.setdefault(*LOOPBACK)
     import ray  # reads its environment now
 
-    workers = {"env_vars": {k: os.environ[k] for k in [*SETTINGS, "DIGA_HOME", "DIGA_DATA"] if k in os.environ}}
+    workers = {"env_vars": {k: os.environ[k] for k in [*SETTINGS, *OURS] if k in os.environ}}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         if address:

@@ -13,6 +13,7 @@ from diga.launch.cluster import cluster
 from diga.pipeline import Launch, Place, carry_out, inline
 from diga.plan import StageRun
 
+FREE = 32  # stages at once that ask for nothing
 DEATHS = 3  # of a worker process on one stage, before the stage counts as failed
 
 
@@ -22,6 +23,9 @@ class Ended(DigaError):
 
 class Crew(Protocol):
     """Takes stages whose inputs are in the store."""
+
+    def room(self) -> int:
+        """How many stages it wants to have at once; more would only wait, and in the order they came."""
 
     def send(self, run: StageRun) -> None:
         """Have a stage carried out."""
@@ -36,6 +40,10 @@ class Alone:
     def __init__(self, place: Place, launch: Launch = inline) -> None:
         self.place, self.launch = place, launch
         self.queue: deque[StageRun] = deque()
+
+    def room(self) -> int:
+        """One."""
+        return 1
 
     def send(self, run: StageRun) -> None:
         """Put it in the queue."""
@@ -57,11 +65,19 @@ class OnRay:
 
         self.place, self.ray = place, ray
         self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=DEATHS, retry_exceptions=False)(on_worker)
+        self.threads = max(1, int(cpus))
+        self.needs = {"CPU": cpus, "GPU": gpus}
         self.waiting: dict[Any, str] = {}
+
+    def room(self) -> int:
+        """Twice what the cluster can carry now, so that a worker that is free finds the next one."""
+        there = self.ray.cluster_resources()
+        fits = [there.get(kind, 0) / need for kind, need in self.needs.items() if need]
+        return max(1, int(2 * min(fits, default=FREE)))
 
     def send(self, run: StageRun) -> None:
         """Submit the task; Ray starts it when there is room."""
-        self.waiting[self.task.remote(run, self.place)] = run.fingerprint
+        self.waiting[self.task.remote(run, self.place, self.threads)] = run.fingerprint
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
         """Look which tasks are over, as soon as one is."""
@@ -97,9 +113,9 @@ def train_crew(place: Place, address: str | None, workers: int, gpus: float = 0)
         yield Alone(place, on_ray(workers, gpus))
 
 
-def on_worker(run: StageRun, place: Place) -> DigaError | None:
-    """What a Ray worker does with a stage, in one thread unless told otherwise."""
-    os.environ.setdefault("DIGA_THREADS", "1")
+def on_worker(run: StageRun, place: Place, threads: int) -> DigaError | None:
+    """What a Ray worker does with a stage, in as many threads as it has CPUs unless told otherwise."""
+    os.environ.setdefault("DIGA_THREADS", str(threads))
     return attempt(run, place, inline)
 
 

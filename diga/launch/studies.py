@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from diga.errors import DigaError
+from diga.errors import ConfigError, DigaError
 from diga.files import SPOOL
 from diga.launch.crew import Crew
 from diga.launch.mirror import Mirror, State
@@ -44,6 +44,11 @@ class Launch:
     def __init__(self, study: Study, place: Place) -> None:
         self.study, self.place = study, place
         self.cells = [(cell, place.stage_runs(cell.recipe)) for cell in study.cells()]
+        rows: dict[str, str] = {}
+        for cell, runs in self.cells:
+            if (twin := rows.setdefault(runs[-1].fingerprint, cell.row.label)) != cell.row.label:
+                found = f"rows {twin!r} and {cell.row.label!r} are the same"
+                raise ConfigError(study.name, found, "a switch between them that changes something")
         self.stages = distinct(run for _, runs in self.cells for run in runs)
         self.over: dict[str, DigaError | None] = {}
         self.sent: dict[str, StageRun] = {}
@@ -86,7 +91,11 @@ class Launch:
             self.send_ready(crew)
 
     def send_ready(self, crew: Crew) -> None:
-        """Send every stage whose inputs are there; give up those whose inputs failed."""
+        """Send the first stages whose inputs are there, as many as the crew wants; give up those whose inputs failed.
+
+        Stages stand seed by seed, so the first seed's rows are complete before the second's begin to fill.
+        """
+        room = crew.room() - sum(f not in self.over for f in self.sent)
         for run in self.stages.values():
             if run.fingerprint in self.over or run.fingerprint in self.sent:
                 continue
@@ -94,7 +103,8 @@ class Launch:
             if lost := next((e for f in reads if (e := self.over.get(f))), None):
                 self.over[run.fingerprint] = lost
                 self.mirror.note(run.fingerprint, State("failed", str(lost), begun=False))
-            elif all(f in self.over for f in reads):
+            elif room > 0 and all(f in self.over for f in reads):
+                room -= 1
                 self.sent[run.fingerprint] = run
                 self.mirror.note(run.fingerprint, State("running"))
                 self.watcher.started(run)

@@ -217,17 +217,23 @@ class Tracker:
         return run_id
 
     def retire(self, study: Study, current: set[str]) -> None:
-        """Cells of a study that its present recipes no longer make: kept, but out of every table."""
-        where = self.experiment(f"diga/{study.name}")
+        """Cells that the study's present recipes no longer make: kept, but out of every table.
+
+        A row's other seeds stay: another launch, perhaps on another machine, has made them.
+        """
+        where, rows = self.experiment(f"diga/{study.name}"), {row.label for row in study.rows}
+        seeds = {str(seed) for seed in study.seeds}
         for run in self.client.search_runs([where], "tags.kind = 'cell'", max_results=10_000):
-            if run.info.run_id not in current:
+            known = run.data.tags.get("row") in rows and run.data.tags.get("seed") not in seeds
+            if run.info.run_id not in current and not known:
                 self.log(run.info.run_id, tags={"kind": "superseded cell"})
 
     def cell_done(self, run_id: str, folder: Path, cost: Mapping[str, float]) -> None:
         """Scores, confusion matrices and samples of a cell's last stage, unless they are there already."""
         if run_id in self._done:
             return
-        scores: dict[str, float] = json.loads((folder / "scores.json").read_text())
+        told = folder / "scores.json"  # of a recipe that ends in a score
+        scores: dict[str, float] = json.loads(told.read_text()) if told.exists() else {}
         for name in ("confusion.parquet", "samples"):
             self.artifact(run_id, folder / name)
         self.done(run_id, scores | dict(cost), published(folder))

@@ -19,7 +19,7 @@ from pydantic import Field
 from diga import ops
 from diga.methods.targets import cells, load_prototypes
 from diga.recipe import Ref, Stage, function_of
-from diga.settings import Normalise, Plan, Share, Statistics, Strong, Weight
+from diga.settings import Count, Normalise, Plan, Share, Statistics, Strong, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,11 +78,11 @@ class Distillation(Stage):
         p, q (2B, K, h, w): the student's and the teacher's logits of [x_s; x_cdm].
         """
         y_s = source.label
-        losses = {"source": run.cross_entropy(p.chunk(2)[0], y_s, self.normalise)}
+        if self.distil and self.distil_at == "pixels":
+            p, q = run.upsample(p, y_s), run.upsample(q, y_s)
+        (p_s, p_cdm), (q_s, q_cdm) = p.chunk(2), q.chunk(2)
+        losses = {"source": run.cross_entropy(p_s, y_s, self.normalise)}
         if self.distil:
-            if self.distil_at == "pixels":
-                p, q = run.upsample(p, y_s), run.upsample(q, y_s)
-            (p_s, p_cdm), (q_s, q_cdm) = p.chunk(2), q.chunk(2)
             losses["distil"] = self.distil * ops.losses.symmetric_distillation(q_s, q_cdm, p_s, p_cdm, self.alpha)
         return losses
 
@@ -142,13 +142,18 @@ class SelfTraining(Distillation):
     distil: Weight = 0.25
     strong: Strong = Strong(blend=0.3)
     delta: Share = Field(0.9999, description="of the centroids' moving average, eq. 10")
-    least: int = Field(5, ge=1, description="cells a class needs in an image to move its centroid")
+    least: Count = Field(1, description="cells a class needs in an image to move its centroid")
     unseen: Literal["ignored", "origin"] = Field(
         "ignored", description="a class without centroid: left out, or at the origin as in the authors' code"
     )
     agreed: bool = Field(False, description="whether only cells move a centroid where the teacher predicts their label")
     order: Literal["source_first", "target_first"] = Field("source_first", description="in which eq. 10 is applied")
+    round: Count = Field(1, description="refined rounds have others: each draws its own crops, views and masks")
     mix: Literal["class_mix", "none"] = Field("class_mix", description="none: learn x~_t itself, as eq. 9 says")
+
+    def stream(self) -> int:
+        """Each round its own."""
+        return self.round
 
     def guesses(self) -> str:
         """y_warm travels with the target images."""
@@ -200,7 +205,7 @@ class SelfTraining(Distillation):
         for seen, label in opinions if self.order == "source_first" else reversed(opinions):
             predicted = ops.pseudo.argmax(seen.logits) if self.agreed else None
             means, valid = ops.prototypes.class_means(
-                seen.features, cells(label, seen.features), run.classes, self.least, predicted
+                seen.features, cells(run, label, seen.features), run.classes, self.least, predicted
             )
             rho.ema_(run.gather(means), run.gather(valid), self.delta)
 

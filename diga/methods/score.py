@@ -31,7 +31,7 @@ class Score(Stage):
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
     protocol: Protocol = "single_scale"  # type: ignore[valid-type]
     statistics: tuple[Literal["plain", "teacher", "adabn"], ...] = ("plain", "teacher", "adabn")
-    samples: int = Field(4, ge=0, description="validation images whose predictions are kept as pictures")
+    samples: int = Field(4, ge=0, le=1000, description="validation images whose predictions are kept as pictures")
 
     def reads(self) -> frozenset[Literal["source", "target"]]:
         """Target images, for re-estimated statistics."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from diga import ops
+from diga.errors import DataError
 from diga.recipe import Ref, Stage, function_of
 from diga.settings import Count
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from diga.types import Prediction
 
 Protocol = function_of("diga.engine.protocols")
+MEASURING = 1_000_000  # a stream of chance far from those of rounds
 
 
 class PseudoLabels(Stage):
@@ -57,7 +59,7 @@ class Centroids(Stage):
     translator: Ref | None = Field(None, description="what paints x_cdm; none: strong views of the source")
     average: Literal["cells", "images"] = Field("cells", description="one mean over all cells, or of each image's mean")
     agreed: bool = Field(False, description="whether only cells count where the network predicts their label")
-    least: Count = Field(5, description="cells a class needs in an image to count there")
+    least: Count = Field(1, description="cells a class needs in an image to count there")
     cap: Count = Field(3000, description="images after which a mean over images becomes a moving average")
     steps: Count = Field(1000, description="batches read for source_crdomix")
     normalise: Literal["running", "batch"] = Field("running", description="batch norm while features are read")
@@ -65,6 +67,10 @@ class Centroids(Stage):
     def reads(self) -> frozenset[Literal["source", "target"]]:
         """Source or target, whichever is averaged."""
         return frozenset({"target"} if self.images == "target_pred" else {"source"})
+
+    def stream(self) -> int:
+        """Not that of the training whose network is looked at."""
+        return MEASURING
 
     def __call__(self, run: Run) -> None:
         """Leaves `prototypes`."""
@@ -76,7 +82,7 @@ class Centroids(Stage):
             for image, label in self.of_target(run) if self.images == "target_pred" else self.of_source(run):
                 out = run.forward(net, image, moves=False)
                 rho = rho or ops.prototypes.Prototypes(run.classes, out.features.shape[1]).to(run.device)
-                self.take(rho, out, label)
+                self.take(run, rho, out, label)
         run.save({"prototypes": rho})  # type: ignore[dict-item]  # a domain without images is refused earlier
 
     def of_target(self, run: Run) -> Iterator[tuple[Tensor, None]]:
@@ -85,16 +91,15 @@ class Centroids(Stage):
             yield from ((image, None) for _, image in run.images(domain, "train"))
 
     def of_source(self, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-        """x_cdm as the stage `of` makes it, or x_s if it makes none, and y_s."""
+        """x_cdm as the stage `of` makes it, and y_s."""
         paint = run.stage_of(self.translator).painter(run, self.translator) if self.translator else None
-        view = getattr(run.stage_of(self.of), "view", None)
         for t, (source, _, _) in enumerate(run.pairs(0, self.steps)):
-            yield view(run, source, paint, t) if view else source.image, source.label
+            yield run.stage_of(self.of).view(run, source, paint, t), source.label
 
-    def take(self, rho: Prototypes, out: Prediction, label: Tensor | None) -> None:
+    def take(self, run: Run, rho: Prototypes, out: Prediction, label: Tensor | None) -> None:
         """Let the features of some images count, by label or, without one, by prediction."""
         predicted = ops.pseudo.argmax(out.logits)
-        y = predicted if label is None else cells(label, out.features)
+        y = predicted if label is None else cells(run, label, out.features)
         sums = ops.prototypes.class_sums(out.features, y, len(rho.seen), predicted if self.agreed else None)
         if self.average == "images":
             rho.mean_(*ops.prototypes.means_of(*sums, self.least), self.cap)
@@ -103,15 +108,21 @@ class Centroids(Stage):
 
 
 def load_prototypes(run: Run, ref: str) -> Prototypes:
-    """The centroids an earlier stage left."""
+    """The centroids an earlier stage left.  Raises DataError if no class has one."""
     state = run.read(ref)["prototypes"]
     prototypes = ops.prototypes.Prototypes(*state["vectors"].shape).to(run.device)
     prototypes.load_state_dict(state)
+    if not prototypes.seen.any():
+        raise DataError(ref, "found no class with a centroid", "features of one class at least")
     return prototypes
 
 
-def cells(label: Tensor, like: Tensor) -> Tensor:
-    """Labels (B, H, W) at the cells of `like` (B, D, h, w), by nearest pixel."""
+def cells(run: Run, label: Tensor, like: Tensor) -> Tensor:
+    """Labels (B, H, W) at the cells of `like` (B, D, h, w): the pixel nearest to each cell's centre.
+
+    With the authors' corner rule it is the authors' pixel, the first of each cell.
+    """
     from torch.nn.functional import interpolate
 
-    return interpolate(label[:, None].float(), like.shape[-2:], mode="nearest")[:, 0].long()
+    nearest = "nearest" if run.recipe.align_corners else "nearest-exact"
+    return interpolate(label[:, None].float(), like.shape[-2:], mode=nearest)[:, 0].long()

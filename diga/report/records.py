@@ -64,7 +64,8 @@ class Records:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(int(s) for s in self.study["seeds"])
+        """Those of the last launch, and those that others have left cells of."""
+        return tuple(sorted({int(s) for s in self.study["seeds"]} | {int(s) for s in self.cells["seed"]}))
 
     @cached_property
     def done(self) -> DataFrame:
