@@ -109,11 +109,13 @@ class Store:
             work = self._own(fingerprint, claim)
             start = time.monotonic()
             try:
-                meta = compute(work)
-                meta |= {"seconds": meta.get("seconds", time.monotonic() - start)}
-                self._publish(
-                    work, self.folder(fingerprint), {"fingerprint": fingerprint, "facts": facts, "meta": meta}
-                )
+                if damaged(work):  # else its owner was killed between sealing and naming it
+                    meta = compute(work)
+                    meta |= {"seconds": meta.get("seconds", time.monotonic() - start)}
+                    document = {"fingerprint": fingerprint, "facts": facts, "meta": meta}
+                    self._publish(work, self.folder(fingerprint), document)
+                else:
+                    self._name(work, self.folder(fingerprint))
             except Exception:
                 if claim.held() and self._missing(fingerprint):
                     raise
@@ -150,13 +152,17 @@ class Store:
         write_whole(work / MANIFEST, sealed(document))
         for path in [*kept, work]:
             sync(path)
+        self._name(work, folder)
+
+    def _name(self, work: Path, folder: Path) -> None:
+        """Give a sealed work folder its final name, without its checkpoints."""
+        shutil.rmtree(work / PRIVATE, ignore_errors=True)
         try:
             os.rename(work, folder)
         except OSError:
             if damaged(folder):
                 raise
             shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(folder / PRIVATE, ignore_errors=True)  # last: until now a kill would still have needed them
         for parent in (folder.parent, self.root):
             sync(parent)
 

@@ -44,7 +44,7 @@ def catalogue(kind: type[Recipe] | type[Study]) -> dict[str, Maker]:
 
 
 def made(name: str, kind: type[Recipe] | type[Study]) -> Any:
-    """The recipe or study of that name, its module left out if only one has it.  Raises ConfigError with the nearest."""
+    """The recipe or study of that name; its module may be left out.  Raises ConfigError with the nearest name."""
     known = catalogue(kind)
     if len(short := [full for full in known if full.partition(":")[2] == name]) == 1:
         name = short[0]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Tracker:
         self._experiments: dict[str, str] = {}
         self._done: set[str] = set()  # runs that are complete
         self._copied: dict[str, int] = {}  # last step of a run that MLflow has
+        self._read: dict[str, int] = {}  # bytes of a spool that need not be read again
 
     # --- finding and making runs ----------------------------------------------------------
 
@@ -147,7 +148,8 @@ class Tracker:
         """Copy the steps a stage has spooled and MLflow has not, at most about POINTS of a curve."""
         stride = max(1, steps // POINTS)
         batch: list[Metric] = []
-        for line in self._news(run_id, folder / SPOOL):
+        lines, end = self._news(run_id, folder / SPOOL)
+        for line in lines:
             if line["step"] % stride == 0 or line["step"] + 1 >= steps:
                 row = [Metric(allowed(k), v, line["time"], line["step"]) for k, v in line["values"].items()]
                 if len(batch) + len(row) > BATCH:
@@ -155,15 +157,21 @@ class Tracker:
                     batch = []
                 batch += row
         self._copy(run_id, batch)
+        self._read[run_id] = end
 
-    def _news(self, run_id: str, spool: Path) -> Iterator[dict[str, Any]]:
-        """Whole lines of steps that MLflow has not; what a killed driver has copied is asked of MLflow once."""
-        text = spool.read_bytes() if spool.exists() else b""
-        lines = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+    def _news(self, run_id: str, spool: Path) -> tuple[list[dict[str, Any]], int]:
+        """Whole lines of steps that MLflow has not, and where they end; a killed driver's are asked of MLflow once."""
+        at, text = self._read.get(run_id, 0), b""
+        if spool.exists():
+            with spool.open("rb") as file:
+                file.seek(at)
+                text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = [json.loads(line) for line in whole.splitlines()]
         if lines and run_id not in self._copied:
             told = self.client.get_metric_history(run_id, allowed(next(iter(lines[0]["values"]))))
             self._copied[run_id] = max((point.step for point in told), default=-1)
-        yield from (line for line in lines if line["step"] > self._copied[run_id])
+        return [line for line in lines if line["step"] > self._copied[run_id]], at + len(whole)
 
     def _copy(self, run_id: str, rows: list[Metric]) -> None:
         """Whole steps in one request: all of a step is there, or nothing of it."""
