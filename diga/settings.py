@@ -72,7 +72,7 @@ class Plan(Frozen):
 
 
 class Strong(Frozen):
-    """Strong photometric view (method spec 3.2): x' = blend * A(x) + (1 - blend) * x."""
+    """Strong photometric view: x' = blend * A(x) + (1 - blend) * x."""
 
     brightness: Share = 0.4
     contrast: Share = 0.4
@@ -98,6 +98,11 @@ class Statistics(Frozen):
     teacher: Literal["batch", "copied"] = Field(
         "batch", description="batch: statistics of its own batches, as the authors; copied: the student's running ones"
     )
+
+    @property
+    def reads(self) -> frozenset[Literal["source", "target"]]:
+        """What a stage that trains on the source alone reads: the target only to let it move the statistics."""
+        return frozenset({"source", "target"} if "target" in self.update else {"source"})
 
 
 # --- made from JSON ----------------------------------------------------------------------

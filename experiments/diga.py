@@ -86,7 +86,7 @@ def streets_gan() -> Recipe:
 
 
 def streets_two_rounds() -> Recipe:
-    """The same with a refined round: labels anew from the first round's student, old centroids (spec 0.7)."""
+    """The same with a refined round: labels anew from the first round's student, old centroids."""
     first = streets()
     score = first.stages["score"]
     again = first.stages["self_training"].model_copy(

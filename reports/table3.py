@@ -95,9 +95,22 @@ def _notes(records: Records) -> Iterator[str]:
             "target labels; one run each, Δ between their rows. They stand beside ours and are not ranked "
             "with them."
         )
+    if updates := _updates(records):
+        yield f"Updates a cell's stages took in all: {updates}; a row is not matched with its parent for compute."
     lacking = [f"{r.label} ({_states(records, r)})" for r in records.rows if _states(records, r)]
     if lacking:
         yield f"Not complete: {'; '.join(lacking)}. Rows speak of the seeds that are done."
+
+
+def _updates(records: Records) -> str:
+    """Rows by their number of updates; empty if all have as many, or nothing is known."""
+    rows: dict[int, list[str]] = {}
+    if "cost/steps" in records.done:
+        for row in records.rows:
+            steps = records.done.loc[records.done["row"] == row.label, "cost/steps"].dropna()
+            if len(steps):
+                rows.setdefault(int(steps.iloc[0]), []).append(row.label)
+    return "; ".join(f"{steps:,} in {', '.join(names)}" for steps, names in rows.items()) if len(rows) > 1 else ""
 
 
 def _states(records: Records, row: StudyRow) -> str:

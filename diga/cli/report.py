@@ -23,6 +23,7 @@ from diga.errors import ConfigError, StorageError
 from diga.home import home
 
 LOOPBACK = "127.0.0.1"
+PORT = 5000
 PATIENCE = 60.0  # seconds MLflow may take to come up
 
 
@@ -41,11 +42,11 @@ def report(
     for kind in ("report.md", "claims.md", "tables", "figures"):
         if (folder / kind).exists():
             out.print(f"{kind:10} {folder / kind}", markup=False)
-    out.print(f"MLflow     diga serve   (store: {tracking_uri(tracking)})", markup=False)
+    out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {tracking_uri(tracking)}", markup=False)
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the MLflow page.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the MLflow page.")] = PORT,
     reports_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the reports folder.")] = 5001,
     tracking: Tracking = None,
 ) -> None:

@@ -16,7 +16,7 @@ def single_scale(net: nn.Module, image: Tensor, align_corners: bool = False) -> 
 
 
 def two_scale_max(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
-    """The native and the half-size image: "MST" in DiGA's tables (spec 5)."""
+    """The native and the half-size image: "MST" in DiGA's tables (the authors' evaluation)."""
     height, width = image.shape[-2:]
     half = F.interpolate(image, (height // 2, width // 2), mode="bilinear", align_corners=align_corners)
     return [net(image).logits, net(half).logits]

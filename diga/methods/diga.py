@@ -101,15 +101,15 @@ class Distillation(Stage):
 
 
 class WarmUp(Distillation):
-    """Symmetric distillation between x_s and a second view of it (eq. 1 to 6, spec 1.3).
+    """Symmetric distillation between x_s and a second view of it (eq. 1 to 6).
 
     With a translator the view is CrDoMix; without one it is a strong view of x_s, and no target
     image is read at all: domain generalization.
     """
 
     def reads(self) -> frozenset[Literal["source", "target"]]:
-        """The target only where its images are let move the statistics."""
-        return frozenset({"source", "target"} if "target" in self.statistics.update else {"source"})
+        """The source; the target only where its images are let move the statistics."""
+        return self.statistics.reads
 
     def __call__(self, run: Run) -> None:
         """Leaves `student` and `teacher`."""
@@ -189,7 +189,7 @@ class SelfTraining(Distillation):
         run.fit({"student": S, "teacher": T, "prototypes": rho}, step, self.plan)
 
     def mixed(self, run: Run, pair: Pair, y_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """M' * x_s + (1 - M') * x~_t, with labels alike (spec 3.4)."""
+        """M' * x_s + (1 - M') * x~_t, with labels alike: ClassMix."""
         x_t = ops.augment.strong(pair.target, self.strong, run.chance(t, TARGET_VIEW))
         if self.mix == "none":
             return x_t, y_t
@@ -198,7 +198,7 @@ class SelfTraining(Distillation):
         return ops.mixing.blend(M, x_s, x_t), ops.mixing.blend(M, y_s, y_t)
 
     def move(self, run: Run, rho: Prototypes, *opinions: tuple[Prediction, Tensor]) -> None:
-        """rho <- delta rho + (1 - delta) v, v the mean feature of class k in an image (eq. 10, spec 4.4).
+        """rho <- delta rho + (1 - delta) v, v the mean feature of class k in an image (eq. 10).
 
         `opinions`: what the teacher saw and the label, of the source and of the target.
         """

@@ -1,4 +1,4 @@
-"""What a trained network knows of the target: pseudo-labels and class centroids (method spec 4.1, 4.2).
+"""What a trained network knows of the target: pseudo-labels and class centroids.
 
 Departures: pseudo-labels are streamed to disk one image at a time; the authors keep all in memory.
 """

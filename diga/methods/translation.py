@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Translator(Stage):
-    """Two encoders, two decoders, two judges; least-squares adversarial, cycle and self terms (spec 1.5)."""
+    """Two encoders, two decoders, two judges: least-squares adversarial, cycle and self terms."""
 
     shared: ClassVar[bool] = True
     adversarial: Weight = 0.5

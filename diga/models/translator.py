@@ -1,4 +1,4 @@
-"""Image translation: an encoder per domain, a decoder per style, a multi-scale judge per style (spec 1.5)."""
+"""Image translation: an encoder per domain, a decoder per style, a multi-scale judge per style, as DiGA has it."""
 
 from __future__ import annotations
 
