@@ -17,14 +17,14 @@ LINE = re.compile(r"\[\d/3\] \w+ [0-9a-f]{6} seed 0  \d+\.\d s")
 
 def test_a_file_gets_a_line_a_stage_and_nothing_else(tmp_path):
     place = tiny.place(tmp_path)
-    code, said, errors = tiny.diga(place.home, *WORDS)
+    code, said, errors = tiny.diga(place.home, *WORDS, "--set", "warm_up.plan.steps=9")
     assert (code, errors) == (0, "")
     assert "\x1b" not in said
     assert "\r" not in said
     lines = said.splitlines()
     assert all(LINE.fullmatch(line) for line in lines[:3]), lines
     assert lines[3:] == ["diga/streets: 1 of 1 cells done", "  next: diga report diga/streets"]
-    code, said, errors = tiny.diga(place.home, *WORDS)
+    code, said, errors = tiny.diga(place.home, *WORDS, "--set", "warm_up.plan.steps=9")
     assert (code, errors) == (0, "")
     assert said.splitlines()[0] == "3 of 3 stages were there"
     assert len(said.splitlines()) == 3
