@@ -323,7 +323,7 @@ def test_a_report_is_a_matter_of_seconds(demo: str, tmp_path: Path) -> None:
         timeout=120,
     )
     took = min(float(done.stdout), time.monotonic() - started)
-    assert took < 8, f"{took:.1f} s"  # 5 s alone on a quiet core
+    assert took < 20, f"{took:.1f} s"  # 5 s alone on a quiet core
     assert done.stderr == ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of
 from diga.cli.work import Changes, Tracking, tracking_uri
@@ -84,7 +84,7 @@ def leaves(value: dict[str, Any], path: str) -> Iterable[tuple[str, Any]]:
 
 def rows_of(study: Study) -> Table:
     """A study's rows: components, and the stages each needs."""
-    table = Table("row", *study.components, "stages", title=study.title or study.name)
+    table = Table(Column("row", no_wrap=True), *study.components, "stages", title=study.title or study.name)
     for row in study.rows:
         marks = ["✓" if c in row.components else "" for c in study.components]
         table.add_row(row.label, *marks, " → ".join(row.recipe.needed()))
