@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -25,9 +26,10 @@ from diga.recipe import Recipe, Stage, override
 from experiments.diga import streets
 
 torch.set_num_threads(1)
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a suite in the background ignores it, and all it starts would
+# a suite in the background ignores Ctrl-C, and all it starts would; its workers are told a terminal that a pipe has not
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.pop("COLUMNS", None)
+
 
 COUNTS = {"source_train": 6, "source_val": 1, "target_train": 5, "target_val": 3, "third_train": 0, "third_val": 0}
 VOID_ROWS = (0.0, 0.9, 0.2, 0.5, 0.0, 0.75)  # of the source images, from the top
