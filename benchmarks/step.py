@@ -2,8 +2,11 @@
 
 The real `fit` runs the real stage.  Between two of its steps the networks alone are driven, on copies:
 the same images through student and teacher, and a fixed slope sent back.  Whatever else a step does is
-in the ratio: mean teacher, strong view, translation, masks, consensus, centroids, losses, optimizer,
-reports.  Images are read beforehand.  One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
+in the ratio: mean teacher, strong view, masks, consensus, centroids, losses, optimizer, reports.  The
+65 M weights run the authors' step at an eighth of their crop: with the trained translator, and in
+warm-up with the forward of target images.  Images are read beforehand.
+
+One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from benchmarks.networks import PaperSize
 from diga.engine.fit import Step
 from diga.engine.run import Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
+from diga.methods.translation import Translator
 from diga.models.streetnet import Residual, conv, streetnet
 from diga.recipe import Recipe, override
 from diga.settings import Plan
@@ -77,8 +81,10 @@ class Measured(Run):
     def fit(self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student") -> None:
         """The loop, after copies of the networks are made."""
         S, T = deepcopy(nets["student"]), deepcopy(nets["teacher"]).train()
-        mixed = "prototypes" in nets
-        self.alone = lambda pair: networks_alone(S, T, pair, mixed)
+        painter, mixed = self.stage_of("translator"), "prototypes" in nets
+        G = painter.generator(self).requires_grad_(False).eval() if isinstance(painter, Translator) else None
+        leak = "target" in self.stage_of(self.stage).statistics.update
+        self.alone = lambda pair: networks_alone(S, T, G, pair, mixed, leak)
         super().fit(nets, step, plan, keep)
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
@@ -91,14 +97,18 @@ class Measured(Run):
             self.step_ms.append(1e3 * (time.perf_counter() - begun))
 
 
-def networks_alone(S: nn.Module, T: nn.Module, pair: Pair, mixed: bool) -> None:
+def networks_alone(S: nn.Module, T: nn.Module, G: nn.Module | None, pair: Pair, mixed: bool, leak: bool) -> None:
     """The forwards of a step, and a backward from a slope of ones."""
+    if G is not None:
+        G(pair.source.image)
     views = torch.cat([pair.source.image, pair.source.image])
     S.zero_grad(set_to_none=True)
     with torch.no_grad():
         T(views)
         if mixed:
             T(pair.target)
+        if leak:
+            S(pair.target)
     logits = [S(views).logits] + ([S(pair.target).logits] if mixed else [])
     torch.autograd.backward(logits, [torch.ones_like(p) for p in logits])
 
@@ -130,9 +140,11 @@ def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pac
     colours = {"mean": torch.rand(300, 3), "covariance": 0.05 * torch.eye(3).expand(300, 3, 3)}
     features = net()(ready[0].target).features
     rho = {"vectors": torch.randn(K, features.shape[1]), "seen": torch.ones(K)}
-    left = {"colours": colours, "prototypes": rho}
+    left: dict[str, Any] = {"colours": colours, "prototypes": rho}
     short = override(recipe, {f"{stage}.plan.steps": turns, f"{stage}.plan.snapshots": 1, "balance": "none"})
     run = Measured(short, stage, folder / stage, pace=pace, net=net, ready=ready, left=left)
+    if isinstance(translator := run.stage_of("translator"), Translator):
+        left["generator"] = translator.generator(run).state_dict()
     short.stages[stage](run)
     return run
 
@@ -143,7 +155,8 @@ def shapes(large: bool, quick: bool, turns: int) -> Iterator[tuple[str, Recipe, 
     at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
     if not quick:
         sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
-        yield "65 M weights", override(streets(), at | sgd | {"crop": (64, 112)}), PaperSize, 7
+        whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target"), "crop": (64, 112)}
+        yield "65 M weights", override(streets(), at | sgd | whole), PaperSize, 12
     size = (64, 112) if quick else (256, 448)
     for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
         if wanted:

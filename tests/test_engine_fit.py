@@ -172,13 +172,39 @@ def test_every_weight_is_handed_over_once_with_its_factor(kind: str) -> None:
     net = streetnet(19)
     next(net.parameters()).requires_grad_(False)
     optim = optimizer(net, Plan(optimizer=kind, backbone=3.0, head=10.0))
-    handed = [id(p) for group in optim.param_groups for p in group["params"]]
-    assert sorted(handed) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+    handed = [p.data_ptr() for group in optim.param_groups for p in group["params"]]
+    assert sorted(handed) == sorted(p.data_ptr() for p in net.parameters() if p.requires_grad)
     set_rate(optim, 0.1)
     groups = net.parameter_groups()
-    wanted = {id(p): {"backbone": 0.3, "head": 1.0}[name] for name, ps in groups.items() for p in ps}
+    wanted = {p.data_ptr(): {"backbone": 0.3, "head": 1.0}[name] for name, ps in groups.items() for p in ps}
     for group in optim.param_groups:
-        assert {wanted[id(p)] for p in group["params"]} == {round(group["lr"], 9)}
+        assert {wanted[p.data_ptr()] for p in group["params"]} == {round(group["lr"], 9)}
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_memory_layout_changes_no_update(kind: str, layout: torch.memory_format) -> None:
+    """Beside torch's own optimizer, one weight at a time, on the parameters themselves."""
+    torch.manual_seed(0)
+    ours, slow = (streetnet(4).to(memory_format=layout) for _ in range(2))  # type: ignore[call-overload]
+    slow.load_state_dict(ours.state_dict())
+    plan = Plan(optimizer=kind, lr=0.01, momentum=0.9, weight_decay=0.01, head=1.0)
+    optim = optimizer(ours, plan)
+    other = {
+        "sgd": lambda ps: torch.optim.SGD(ps, 0.01, 0.9, weight_decay=0.01, foreach=False),
+        "adam": lambda ps: torch.optim.Adam(ps, 0.01, (0.9, 0.999), weight_decay=0.01, foreach=False),
+        "adamw": lambda ps: torch.optim.AdamW(ps, 0.01, (0.9, 0.999), weight_decay=0.01, foreach=False),
+    }[kind](slow.parameters())
+    for t in range(3):
+        for p, q in zip(ours.parameters(), slow.parameters(), strict=True):
+            # gradients may lie otherwise than their weights
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(t))
+            q.grad = p.grad.clone(memory_format=torch.preserve_format)
+        optim.step()
+        other.step()
+        assert all(p.grad is None for p in ours.parameters())
+    for p, q in zip(ours.parameters(), slow.parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-6)
 
 
 def test_one_step_of_sgd_is_the_textbooks(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "stud
         updates = step(pair, t)
         while update := run.under_precision(partial(next, updates, None)):
             name, losses = update
-            descend(optims[name], losses, plan.lr_at(t))
+            descend(nets[name], optims[name], losses, plan.lr_at(t))
             pending[t] |= {f"loss/{k}": v.detach() for k, v in losses.items()}
         done = t + 1
         if done % run.pace.log == 0 or done % run.pace.save == 0 or done == plan.steps:
@@ -52,12 +52,12 @@ def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "stud
     run.save(dict(nets.items()))
 
 
-def descend(optim: Optimizer, losses: Losses, lr: float) -> None:
+def descend(net: nn.Module, optim: Optimizer, losses: Losses, lr: float) -> None:
     """One update along the sum of the losses, with gradients averaged over the workers."""
     set_rate(optim, lr)
-    optim.zero_grad(set_to_none=True)
+    net.zero_grad(set_to_none=True)
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
-    parallel.average_gradients(p for group in optim.param_groups for p in group["params"])
+    parallel.average_gradients(net.parameters())
     optim.step()
 
 
