@@ -28,6 +28,7 @@ from diga.ops.masks import classes
 from diga.ops.mixing import blend
 from diga.ops.prototypes import Prototypes, class_means
 from diga.ops.scores import confusion
+from diga.settings import Mask
 from diga.types import IGNORE
 
 K, D, DELTA, XI = 19, 256, 0.9999, 0.999
@@ -179,7 +180,7 @@ def pairs(s: Scene, width: int) -> Iterator[Pair]:
     front, back, prediction = s.label, torch.zeros_like(s.label), s.logits.detach().max(1).indices
 
     def mix() -> tuple[Tensor, Tensor]:
-        M = classes(front, Chance((0,), range(B), B), count_void=True)
+        M = classes(front, Chance((0,), range(B), B), Mask(void="counted"))
         return blend(M, s.image, s.other), blend(M, front, back)
 
     yield Pair(

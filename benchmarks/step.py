@@ -36,7 +36,7 @@ from diga.methods.translation import Translator
 from diga.models.streetnet import Residual, conv, streetnet
 from diga.recipe import Recipe, override
 from diga.settings import Plan
-from diga.types import IGNORE, Batch, Pair, Prediction
+from diga.types import IGNORE, Batch, Guess, Pair, Prediction
 from experiments.diga import streets
 
 K = 19
@@ -78,14 +78,21 @@ class Measured(Run):
         """What earlier stages would have left."""
         return self.left
 
-    def fit(self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student") -> None:
+    def fit(
+        self,
+        nets: Mapping[str, nn.Module],
+        step: Step,
+        plan: Plan,
+        keep: str = "student",
+        plans: Mapping[str, Plan] | None = None,
+    ) -> None:
         """The loop, after copies of the networks are made."""
         S, T = deepcopy(nets["student"]), deepcopy(nets["teacher"]).train()
         painter, mixed = self.stage_of("translator"), "prototypes" in nets
         G = painter.generator(self).requires_grad_(False).eval() if isinstance(painter, Translator) else None
         leak = "target" in self.stage_of(self.stage).statistics.update
         self.alone = lambda pair: networks_alone(S, T, G, pair, mixed, leak)
-        super().fit(nets, step, plan, keep)
+        super().fit(nets, step, plan, keep, plans)
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
         """Asked for the next pair, the loop has done with the last."""
@@ -130,7 +137,7 @@ def pair(B: int, H: int, W: int, seed: int) -> Pair:
     label = F.interpolate(coarse, (H, W), mode="nearest")[:, 0].long()
     label[label == K] = IGNORE
     rgb = F.interpolate(torch.rand(2 * B, 3, H // 8, W // 8, generator=g), (H, W), mode="bilinear")
-    return Pair(Batch(rgb[:B].clone(), label[:B]), rgb[B:].clone(), label[B:].where(label[B:] != IGNORE, 0))
+    return Pair(Batch(rgb[:B].clone(), label[:B]), rgb[B:].clone(), Guess(label[B:].where(label[B:] != IGNORE, 0)))
 
 
 def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pace: Pace) -> Measured:
@@ -171,12 +178,13 @@ def loss_block(B: int, H: int, W: int, turns: int) -> list[float]:
     p, q, p_mix = (torch.randn(n, K, H // 8, W // 8, requires_grad=True) for n in (2 * B, 2 * B, B))
     source, _, guess = pair(B, H, W, 0)
     assert guess is not None
+    seen, taught = Prediction(p, p), Prediction(q.detach(), q)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, "self_training", Path(folder))
 
         def block() -> None:
-            losses = [*stage.source_losses(run, source, p, q.detach()).values()]
-            losses.append(run.cross_entropy(p_mix, guess, stage.normalise))
+            losses = [*stage.source_losses(run, source.label, seen, taught).values()]
+            losses.append(run.cross_entropy(p_mix, guess.label, stage.normalise))
             torch.autograd.backward(torch.stack(losses).sum())
 
         return [milliseconds(block) for _ in range(turns)]

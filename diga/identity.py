@@ -7,13 +7,15 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from diga.recipe import Recipe, Stage, plain, ref_fields
+from diga.recipe import Recipe, plain
+from diga.stage import Stage, ref_fields
 
-Use = Literal["train", "unlabelled", "val"]  # labelled training images, target images alone, labelled validation
+# labelled training images, target images alone, labelled validation, one file beside the domains
+Use = Literal["train", "unlabelled", "val", "file"]
 Digest = Callable[[str, Use], str]  # of a domain's files: a domain's name and what is read of it -> hex digits
 
 # what a recipe says that is of no one stage; its domains count by their data, for the stages that read them
-RECIPE_FACTS = set(Recipe.model_fields) - {"name", "sources", "targets", "stages"}
+RECIPE_FACTS = set(Recipe.model_fields) - {"name", "sources", "targets", "stages", "pretrained"}
 
 
 def facts(recipe: Recipe, name: str, digest: Digest, named: Mapping[str, str]) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def data_read(recipe: Recipe, stage: Stage, digest: Digest) -> list[list[str]]:
     uses: list[tuple[str, Use]] = []
     uses += [(d, "train") for d in recipe.sources] if "source" in reads else []
     uses += [(d, "unlabelled") for d in recipe.targets] if "target" in reads else []
+    uses += [(d, "train") for d in recipe.targets] if stage.judges() else []
     uses += [(d, "val") for d in stage.scores()]
+    uses += [(file, "file") for file in stage.files(recipe)]
     return [[use, domain, digest(domain, use)] for domain, use in uses]
 
 

@@ -73,8 +73,9 @@ def carry_out(
     launch: Launch = inline,
     progress: Progress = lambda done, total: None,
     on_wait: Callable[[str], None] = lambda owner: None,
+    origin: Mapping[str, str] | None = None,
 ) -> Found:
-    """The stage's folder: found, waited for, or computed here.
+    """The stage's folder: found, waited for, or computed here; `origin` says in its manifest what code did it.
 
     Raises StorageError unless all it reads is in the store, undamaged.
     """
@@ -82,13 +83,13 @@ def carry_out(
 
     def compute(work: Path) -> dict[str, Any]:
         inputs = {ref: store.found(fingerprint) for ref, fingerprint in run.inputs.items()}
-        return launch(run, work, inputs, place, progress)
+        return launch(run, work, inputs, place, progress) | {"origin": dict(origin or {})}
 
     return store.obtain(run.fingerprint, compute, run.facts, on_wait)
 
 
 def execute(recipe: Recipe, place: Place, launch: Launch = inline) -> dict[str, Path]:
-    """Each needed stage's folder, in order, after carrying out those that are not there yet."""
+    """Each needed stage's folder, in order, after carrying out those that are not there yet: all a notebook needs."""
     return {run.name: carry_out(run, place, launch).folder for run in place.stage_runs(recipe)}
 
 

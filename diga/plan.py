@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from diga.data.domain import domain
 from diga.data.manifest import manifest
+from diga.errors import ConfigError, DataError
 from diga.identity import Digest, Use, facts, fingerprint_of
-from diga.recipe import Recipe, Stage, refs
+from diga.recipe import Recipe
+from diga.stage import Stage, refs
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,33 @@ def distinct(runs: Iterable[StageRun]) -> dict[str, StageRun]:
     return once
 
 
-def digests(data_root: Path, cache_folder: Path | None) -> Digest:
-    """Digests of domains under a data root, each read once."""
+def digests(
+    data_root: Path,
+    cache_folder: Path | None,
+    watch: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Digest:
+    """Digests of domains under a data root, each read once; `watch` hears what is read, images done and in all."""
 
     @cache
     def digest(name: str, use: Use) -> str:
+        if use == "file":
+            return of_file(data_root, name)
         found, labelled = domain(name, data_root), use != "unlabelled"
-        files = manifest(found, "val" if use == "val" else "train", labelled, cache_folder, workers=os.cpu_count() or 1)
+        split, seen = "val" if use == "val" else "train", partial(watch, f"{name} {use}")
+        files = manifest(found, split, labelled, cache_folder, seen, workers=os.cpu_count() or 1)
         meaning = found.layout.table.tobytes() if labelled else b""  # which train id a raw id is
         return hashlib.sha256(files.digest.encode() + meaning).hexdigest()[:32]
 
     return digest
+
+
+def of_file(data_root: Path, name: str) -> str:
+    """Digest of a file under the data root.  Raises DataError where there is none, ConfigError if it lies outside."""
+    path = data_root / name
+    if not path.resolve().is_relative_to(data_root.resolve()):
+        raise ConfigError(name, "lies outside the data root", "a relative path such as 'weights/resnet101.pth'")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError as failure:
+        raise DataError(path, failure.strerror or "cannot be read", "a readable file of weights") from None

@@ -6,102 +6,34 @@ JSON and comes back equal; one function, `override`, changes a value by its dott
 
 from __future__ import annotations
 
-import ast
-import importlib
 import importlib.util
 import inspect
 import json
-import types
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from diga.errors import ConfigError, expected_one_of, shown
-from diga.settings import Count, Frozen, as_json, checked
+from diga.registry import function_of
+from diga.settings import Count, Frames, Frozen, as_json, checked
+from diga.stage import Draws as Draws
+from diga.stage import Kept as Kept
+from diga.stage import Ref as Ref
+from diga.stage import Stage as Stage
+from diga.stage import Training as Training
+from diga.stage import ref_fields as ref_fields
+from diga.stage import refs as refs
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diga.engine.run import Run
-    from diga.types import Batch
-
-STAGE = "stage"
 METHODS = "diga.methods"
-Ref = Annotated[str, STAGE]  # the name of an earlier stage whose artifact this stage reads
-Factor = Annotated[float, Field(gt=0, le=100)]
-
-
-@cache
-def names_in(module: str) -> frozenset[str]:
-    """Public functions a module defines or re-exports, read from its text: no torch is imported."""
-    spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    body = ast.parse(Path(spec.origin).read_text("utf8")).body
-    named = [n.name for n in body if isinstance(n, ast.FunctionDef)]
-    named += [a.asname or a.name for n in body if isinstance(n, ast.ImportFrom) for a in n.names if a.asname]
-    return frozenset(n for n in named if not n.startswith("_"))
-
-
-def function_of(module: str) -> Any:
-    """A type for fields that name a function of `module`: the module is the registry."""
-
-    def check(name: str) -> str:
-        if name not in names_in(module):
-            raise ValueError(f"{name!r} is no function of {module}; {expected_one_of(name, names_in(module))}")
-        return name
-
-    return Annotated[str, AfterValidator(check)]
-
-
-class Stage(Frozen, ABC):
-    """Hyper-parameters that can be called with a run.  Raise `version` when the code means something else."""
-
-    version: ClassVar[int] = 1
-    shared: ClassVar[bool] = False  # whether several workers can carry it out together
-
-    @abstractmethod
-    def __call__(self, run: Run) -> None:
-        """Carry the stage out and leave its artifact in the run's folder."""
-
-    def reads(self) -> frozenset[Literal["source", "target"]]:
-        """Which training data can change the result: labelled source, unlabelled target."""
-        return frozenset({"source", "target"})
-
-    def stream(self) -> int:
-        """Which stream of chance and of data the stage draws from: stages that follow each other use different ones."""
-        return 0
-
-    def view(self, run: Run, source: Batch, paint: Any, t: int) -> Tensor:
-        """The second view of source images (B, 3, H, W) the stage trains on; the images, if it has none."""
-        return source.image
-
-    def scores(self) -> tuple[str, ...]:
-        """Domains whose labelled validation images the stage reads: none, unless it scores."""
-        return ()
-
-    def guesses(self) -> str | None:
-        """Name of the stage whose stored target labels travel with the target images, if any."""
-        return None
 
 
 class Recipe(Frozen):
     """A method with no decision left open.
 
-    A domain is a path under the data root whose last part is a layout: `gta5`, `streets/gta5`.
+    A domain is a path under the data root whose last part is a layout: `gta5`, `streets/gta5`.  Of its
+    training images `cityscapes@1/16` has the first sixteenth of a fixed shuffle and `cityscapes@not-1/16`
+    the others.
     Only the last stage and what it reads, directly or not, is carried out.
     """
 
@@ -109,9 +41,13 @@ class Recipe(Frozen):
     sources: tuple[str, ...]
     targets: tuple[str, ...] = ()
     model: function_of("diga.models") = "streetnet"  # type: ignore[valid-type]
+    pretrained: str = Field(
+        "", max_length=400, description="file of backbone weights under the data root; none: random"
+    )
     classes: Literal[19, 16] = 19
     crop: tuple[Count, Count] = Field((512, 896), description="height, width in pixels")
-    scale: tuple[Factor, Factor] = Field((1.0, 1.0), description="bounds of the random side factors before the crop")
+    source_frames: Frames = Frames()
+    target_frames: Frames = Frames()
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     batch: Count = Field(3, description="source images a step over all workers, and as many of the target")
     balance: Literal["none", "sqrt_inverse"] = Field("none", description="class weights of every cross-entropy")
@@ -119,13 +55,6 @@ class Recipe(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     stages: dict[str, SerializeAsAny[Stage]]
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ValueError(f"found {list(scale)}, expected the lower bound first")
-        return scale
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -144,6 +73,10 @@ class Recipe(Frozen):
             for ref in refs(stage):
                 if ref not in known:
                     raise ValueError(f"stage {name!r} reads {ref!r}; earlier stages are: {', '.join(known) or 'none'}")
+                if self.stages[ref].scores():
+                    raise ValueError(f"stage {name!r} reads {ref!r}, which has seen labels of the target; reports may")
+            stage.fits({k: self.stages[k] for k in known}, name)
+            _sizes_make_a_batch(name, stage, stage.draws(self))
             known.append(name)
         if not known or not self.sources:
             raise ValueError("a recipe needs one source and one stage at least")
@@ -158,28 +91,12 @@ class Recipe(Frozen):
         return tuple(n for n in self.stages if n in wanted)
 
 
-# --- references --------------------------------------------------------------------------
-
-
-def _is_ref(hint: Any) -> bool:
-    if get_origin(hint) is Annotated:
-        return STAGE in hint.__metadata__
-    if get_origin(hint) in (Union, types.UnionType, tuple):
-        return any(_is_ref(a) for a in get_args(hint))
-    return False
-
-
-@cache
-def ref_fields(kind: type[Stage]) -> tuple[str, ...]:
-    """Fields of a stage class that hold names of earlier stages."""
-    hints = get_type_hints(kind, include_extras=True)
-    return tuple(n for n in kind.model_fields if _is_ref(hints[n]))
-
-
-def refs(stage: Stage) -> list[str]:
-    """Names of the earlier stages that `stage` reads: its fields annotated `Ref`."""
-    values = [getattr(stage, n) for n in ref_fields(type(stage))]
-    return [r for v in values if v is not None for r in ((v,) if isinstance(v, str) else v)]
+def _sizes_make_a_batch(name: str, stage: Stage, draws: Draws) -> None:
+    for role, frames in (("source", draws.source), ("target", draws.target)):
+        images = sum(size.images for size in frames.sizes)
+        if role in stage.reads() and images not in (0, draws.batch):
+            what = f"{images} images in the sizes of {role}_frames, {draws.batch} in a batch"
+            raise ConfigError(f"{name}.{role}_frames.sizes", what, "as many")
 
 
 # --- to JSON and back --------------------------------------------------------------------

@@ -9,13 +9,16 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from diga.errors import ConfigError, expected_one_of, shown
+from diga.registry import function_of
 
 Weight = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]  # of a loss term
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]  # a probability or a fraction
+Inside = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]  # a share that is neither none nor all
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Factor = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 Normalise = Literal["valid", "all", "hard"]  # labelled pixels, all pixels as the authors, or OHEM's hard ones
@@ -83,6 +86,64 @@ class Strong(Frozen):
     blur: Share = Field(0.8, description="probability of a 3x3 Gaussian blur, sigma 2 pixels")
     sharpen: Share = Field(0.3, description="probability of sharpening")
     blend: Share = Field(0.4, description="beta: 1 is the augmented image alone")
+    ranges: Literal["rgb", "legacy"] = Field(
+        "rgb",
+        description="legacy: the authors' operations on BGR around zero, blended as beta (2A(x) - 1) + (1 - beta) x",
+    )
+
+
+class Mask(Frozen):
+    """Which pixels come from the front image: the M of eq. 6."""
+
+    kind: function_of("diga.ops.masks") = "classes"  # type: ignore[valid-type]
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="of the classes, or of the area")
+    rounding: Literal["floor", "nearest", "ceil"] = Field("floor", description="of a fraction of the classes")
+    void: Literal["front", "counted", "drawn"] = Field(
+        "front",
+        description="front: no class, and always in front; counted: in front, and one of the classes that are "
+        "counted and drawn, as DiGA's authors; drawn: a class like any other, as DDB's",
+    )
+    side: Count = Field(8, description="of a patch, or of a blob of noise, in pixels")
+
+    @model_validator(mode="after")
+    def _selects(self) -> Self:
+        if self.kind == "classes" and self.rounding == "floor" and self.fraction * 19 < 1:
+            raise ValueError(
+                f"found a fraction of {self.fraction:g}, rounded down to no class of 19; expected 1/19 or more"
+            )
+        return self
+
+
+class Trust(Frozen):
+    """What label rules that weigh confidence go by."""
+
+    quantile: Inside = Field(0.5, description="of a class's confidences over the target: its threshold under `bdl`")
+    cap: Inside = Field(0.9, description="the highest such threshold")
+    threshold: Inside = Field(0.968, description="confidence that counts as sure under `fraction`")
+    temperature: Positive = Field(1.0, description="tau of `proda`: how sharply distances to centroids weigh")
+
+
+class Size(Frozen):
+    """Some images of a batch are resized to this before they are scaled and cropped, in pixels."""
+
+    images: Count
+    height: Count
+    width: Count
+
+
+class Frames(Frozen):
+    """How the images of one role come: resized, scaled by random factors of either side, cropped."""
+
+    sizes: tuple[Size, ...] = Field((), description="in the order of the batch; none: every image at its own size")
+    scale: tuple[Factor, Factor] = Field((1.0, 1.0), description="bounds of the random factors of height and width")
+    gate: bool = Field(False, description="whether a source crop of few classes is drawn again, up to five times")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"found {list(scale)}, expected the lower bound first")
+        return scale
 
 
 class Statistics(Frozen):

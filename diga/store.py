@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from diga.files import PRIVATE, TEMPORARY, described, sync, write_whole
 
 MANIFEST = "manifest.json"
 SEAL = "sha256"  # of the manifest itself
+FULL = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG}  # what a disk answers, whoever writes
 
 
 class Found(NamedTuple):
@@ -30,6 +32,14 @@ class Found(NamedTuple):
 
     folder: Path
     how: Literal["found", "computed"]
+
+
+class Raised(Exception):
+    """A stage's own OSError on its way out, past what is said of the disk's."""
+
+    def __init__(self, failure: OSError) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class Store:
@@ -80,8 +90,8 @@ class Store:
         """The stage's folder, computed by whoever comes first; the others wait.
 
         `compute(work)` leaves its files in `work` and returns what the manifest should also say.
-        Raises StorageError when the disk refuses, and whatever `compute` raises; what it has written
-        stays for the next try.
+        Raises StorageError when the disk refuses, is full or is read-only, and whatever else `compute`
+        raises, as it is; what it has written stays for the next try.
         """
         with self._refusals():
             claim = lease.Lease(self.folder(fingerprint).with_suffix(".lease"))
@@ -110,7 +120,7 @@ class Store:
             start = time.monotonic()
             try:
                 if damaged(work):  # else its owner was killed between sealing and naming it
-                    meta = compute(work)
+                    meta = by_itself(compute, work)
                     meta |= {"seconds": meta.get("seconds", time.monotonic() - start)}
                     document = {"fingerprint": fingerprint, "facts": facts, "meta": meta}
                     self._publish(work, self.folder(fingerprint), document)
@@ -191,10 +201,22 @@ class Store:
         """Say what the disk refuses as StorageError."""
         try:
             yield
+        except Raised as own:
+            raise own.failure from own.failure.__cause__
         except OSError as failure:
             free = shutil.disk_usage(self.root).free if self.root.exists() else 0
             place = failure.filename or self.root
             raise StorageError(place, failure.strerror or str(failure), f"{free:,} bytes are free there") from failure
+
+
+def by_itself(compute: Callable[[Path], dict[str, Any]], work: Path) -> dict[str, Any]:
+    """What `compute` returns.  Raises its OSError as Raised, unless it is the disk that refuses."""
+    try:
+        return compute(work)
+    except OSError as failure:
+        if failure.errno in FULL:
+            raise
+        raise Raised(failure) from failure
 
 
 def sealed(document: dict[str, Any]) -> bytes:

@@ -1,35 +1,30 @@
-"""What a table compares: rows, each a recipe, times seeds.  A component is described by its off state."""
+"""What a table compares: rows, each a recipe, times seeds; how they are made: `diga.design`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
-from diga.errors import ConfigError, expected_one_of
+from diga.design import MAX_CELLS as MAX_CELLS
+from diga.design import Design as Design
+from diga.design import factorial as factorial
+from diga.design import ladder as ladder
+from diga.design import leave_one_out as leave_one_out
+from diga.design import swap as swap
+from diga.design import union as union
+from diga.errors import ConfigError, expected_one_of, shown
 from diga.recipe import Recipe, override
-from diga.settings import Frozen
+from diga.rows import Component as Component
+from diga.rows import Declared
+from diga.rows import Row as Row
+from diga.rows import off_states as off_states
+
+Order = Literal["seeds", "rows"]
 
 
-class Component(Frozen):
-    """A part of the whole method and how to switch it off; `needs` names parts it cannot be without."""
-
-    name: str
-    off: dict[str, Any]
-    needs: tuple[str, ...] = ()
-
-
-class Row(Frozen):
-    """One line of a table: a recipe, which components are on, and the row it is compared with."""
-
-    label: str
-    recipe: SerializeAsAny[Recipe]
-    components: tuple[str, ...] = ()
-    parent: str = ""
-
-
-class Cell(Frozen):
+class Cell(Declared):
     """A row with a seed."""
 
     row: Row
@@ -42,8 +37,11 @@ class Cell(Frozen):
         return self.recipe.seed
 
 
-class Study(Frozen):
-    """A set of cells and what their table should compare."""
+class Study(Declared):
+    """A set of cells and what their table should compare.
+
+    Its name may hold any character: folders and clusters see a harmless form of it, records the name itself.
+    """
 
     name: str = Field(min_length=1, max_length=200)
     title: str = ""
@@ -53,57 +51,43 @@ class Study(Frozen):
     metric: str = Field(description="the number of a cell that the table compares")
     reference: str = Field("", description="file of reports/paper with the published numbers")
     tables: tuple[str, ...] = Field((), description="modules of reports/")
+    max_cells: int = Field(MAX_CELLS, ge=1, description="more are an error, never a sample")
 
     @model_validator(mode="after")
     def _told_apart(self) -> Study:
         labels = [row.label for row in self.rows]
         for what, values in (("labels of rows", labels), ("seeds", self.seeds)):
             if len(set(values)) < len(values):
-                raise ValueError(f"found {what} {list(values)}, expected different ones")
+                raise ConfigError(f"study {self.name!r}", f"found {what} {shown(list(values))}", "different ones")
+        known = set(labels)
         for place, row in enumerate(self.rows):
-            if row.parent and row.parent not in labels[:place]:
+            for parent in {link for link, _ in row.links()} - known:
+                answer = expected_one_of(parent, labels[:place])
+                raise ConfigError(f"row {row.label!r}", f"the parent {parent!r} is no row above it", answer)
+            if row.parent in labels[place:]:
                 answer = expected_one_of(row.parent, labels[:place])
-                raise ValueError(f"row {row.label!r} has the parent {row.parent!r}, no row above it; {answer}")
+                raise ConfigError(f"row {row.label!r}", f"the parent {row.parent!r} is no row above it", answer)
+        if (cells := len(self.rows) * len(self.seeds)) > self.max_cells:
+            what = f"{len(self.rows)} rows times {len(self.seeds)} seeds are {cells} cells"
+            raise ConfigError(f"study {self.name!r}", what, f"{self.max_cells} at most: max_cells={cells}, or fewer")
         return self
 
-    def cells(self) -> Iterator[Cell]:
-        """Every row with every seed; all rows of one seed first, so that a first table comes early."""
+    def cells(self, order: Order = "seeds") -> Iterator[Cell]:
+        """Every row with every seed: all rows of one seed first, or ("rows") all seeds of one row."""
         for seed in self.seeds:
-            for index, row in enumerate(self.rows):
-                yield Cell(row=row, index=index, recipe=override(row.recipe, {"seed": seed}))
+            override(self.rows[0].recipe, {"seed": seed})  # raises for one out of bounds; no other field minds a seed
+        rows = list(enumerate(self.rows))
+        pairs = [(i, row, seed) for seed in self.seeds for i, row in rows]
+        if order == "rows":
+            pairs = [(i, row, seed) for i, row in rows for seed in self.seeds]
+        for i, row, seed in pairs:
+            yield Cell(row=row, index=i, recipe=BaseModel.model_copy(row.recipe, update={"seed": seed}))
 
     def layout(self) -> dict[str, Any]:
         """What a report must know beside the cells, as JSON."""
         rows = [
             {"label": r.label, "index": i, "parent": r.parent, "components": list(r.components)}
+            | ({"aliases": [{"label": a.label, "parent": a.parent} for a in r.aliases]} if r.aliases else {})
             for i, r in enumerate(self.rows)
         ]
-        return self.model_dump(mode="json", exclude={"rows"}) | {"rows": rows}
-
-
-def ladder(whole: Recipe, components: Sequence[Component], labels: Sequence[str]) -> tuple[Row, ...]:
-    """From everything off to everything on, one component a rung; each rung's parent is the one below."""
-    if len(labels) != len(components) + 1:
-        raise ConfigError("ladder", f"{len(labels)} labels", f"{len(components) + 1}: one more than components")
-    rows: list[Row] = []
-    for on, label in enumerate(labels):
-        names = tuple(c.name for c in components[:on])
-        changes: dict[str, Any] = {"name": f"{whole.name} {label}"}
-        recipe = override(whole, changes | off_states(components, names))
-        rows.append(Row(label=label, recipe=recipe, components=names, parent=rows[-1].label if rows else ""))
-    return tuple(rows)
-
-
-def off_states(components: Sequence[Component], on: Sequence[str]) -> dict[str, Any]:
-    """The changes that switch off all but `on`; a part whose need is off has gone with it.
-
-    Raises ConfigError for a need that is no component: it would never be on.
-    """
-    changes: dict[str, Any] = {}
-    known = {component.name for component in components}
-    for component in components:
-        for unknown in {*component.needs} - known:
-            raise ConfigError(f"component {component.name!r}", f"needs {unknown!r}", expected_one_of(unknown, known))
-        if component.name not in on and all(need in on for need in component.needs):
-            changes |= component.off
-    return changes
+        return self.model_dump(mode="json", exclude={"rows", "max_cells"}) | {"rows": rows}

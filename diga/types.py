@@ -19,6 +19,15 @@ class Batch(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) float, RGB in [0, 1]; a network normalises at its own door
     label: Tensor  # (B, H, W) int64, train ids or IGNORE
+    painted: Tensor | None = None  # (B, 3, H, W), the images as an earlier stage painted and stored them
+
+
+class Guess(NamedTuple):
+    """What an earlier stage stored of target images, cropped with them."""
+
+    label: Tensor  # (B, H, W) int64, train ids or IGNORE
+    confidence: Tensor | None = None  # (B, H, W) float, the winner's probability
+    probabilities: Tensor | None = None  # (B, K, h, w) float, of every class, at cells of the crop
 
 
 class Pair(NamedTuple):
@@ -26,7 +35,7 @@ class Pair(NamedTuple):
 
     source: Batch
     target: Tensor  # (B, 3, H, W) float, RGB in [0, 1]
-    guess: Tensor | None = None  # (B, H, W) int64, labels an earlier stage stored, cropped with the target
+    guess: Guess | None = None
 
 
 class Prediction(NamedTuple):
@@ -34,6 +43,7 @@ class Prediction(NamedTuple):
 
     logits: Tensor  # (B, K, h, w)
     features: Tensor  # (B, D, h, w), what the classifier reads: the phi of the papers
+    aux: Tensor | None = None  # (B, K, h, w), logits of an auxiliary head that trains and never tests
 
 
 Losses = dict[str, Tensor]  # scalars, already weighted: the total is their sum

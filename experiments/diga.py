@@ -1,42 +1,27 @@
-"""DiGA's recipes and studies: `diga run diga:streets`, `diga ablate diga:table3`."""
+"""DiGA on the embedded benchmark: `diga run diga:streets`, `diga ablate diga:table3`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from diga.methods.adversarial import LEAST_SQUARES_PRODA, AdversarialWarmUp
 from diga.methods.diga import SelfTraining, WarmUp
 from diga.methods.score import Score
 from diga.methods.source_only import SourceOnly
 from diga.methods.targets import Centroids, PseudoLabels
 from diga.methods.translation import ColourTransfer, Translator
-from diga.recipe import Recipe, Stage, override
+from diga.recipe import Recipe, override
 from diga.settings import Plan, Strong
-from diga.study import Component, Study, ladder
+from diga.stage import Stage
+from diga.study import Component, Row, Study, ladder
+from experiments.official import OFFICIAL
 
 TARGET = "streets/cityscapes"
+METRIC = f"{TARGET}/plain/last/miou"
 WARM_UP = Plan(steps=500, optimizer="adamw", lr=4e-3, head=1.0, weight_decay=1e-4, ramp=50, snapshots=5)
 SELF_TRAINING = WARM_UP.model_copy(update={"steps": 400, "lr": 2e-3, "snapshots": 4})
 STRONG = Strong(blend=1.0)
-
-OFFICIAL = {  # what the authors' code does where the equations say otherwise (docs/quirks.md)
-    "align_corners": True,
-    "warm_up.normalise": "all",
-    "warm_up.count_void": True,
-    "warm_up.distil_at": "pixels",
-    "warm_up.statistics.update": ["views", "target"],
-    "warm_up.plan.backbone": 3.0,
-    "centroids.images": "target_pred",
-    "centroids.average": "images",
-    "centroids.least": 5,
-    "self_training.normalise": "all",
-    "self_training.count_void": True,
-    "self_training.distil_at": "pixels",
-    "self_training.least": 5,
-    "self_training.plan.backbone": 3.0,
-    "self_training.unseen": "origin",
-    "self_training.agreed": True,
-    "self_training.order": "target_first",
-}
 
 
 def streets() -> Recipe:
@@ -87,22 +72,27 @@ def streets_gan() -> Recipe:
 
 def streets_two_rounds() -> Recipe:
     """The same with a refined round: labels anew from the first round's student, old centroids."""
-    first = streets()
-    score = first.stages["score"]
+    return refined(streets(), "diga/streets_two_rounds")
+
+
+def refined(first: Recipe, name: str) -> Recipe:
+    """`first` with a second round of self-training, from the labels of the first round's student."""
     again = first.stages["self_training"].model_copy(
         update={"warm_up": "self_training", "labels": "labels_2", "round": 2}
     )
     rounds = {k: v for k, v in first.stages.items() if k != "score"} | {
-        "labels_2": PseudoLabels(of="self_training"),
+        "labels_2": first.stages["labels"].model_copy(update={"of": "self_training"}),
         "self_training_2": again,
-        "score": score.model_copy(update={"of": "self_training_2"}),
+        "score": first.stages["score"].model_copy(update={"of": "self_training_2"}),
     }
-    return first.model_copy(update={"name": "diga/streets_two_rounds", "stages": rounds})
+    return first.model_copy(update={"name": name, "stages": rounds})
+
+
+# --- the paper's tables ------------------------------------------------------------------
 
 
 def table3(seeds: Sequence[int] = (0, 1, 2)) -> Study:
     """Table 3: the ladder of five components, from source-only to the whole method."""
-    whole = streets()
     source_only = SourceOnly(plan=WARM_UP)
     components = (
         Component(name="MST", off={"score.protocol": "single_scale"}),
@@ -122,10 +112,80 @@ def table3(seeds: Sequence[int] = (0, 1, 2)) -> Study:
     return Study(
         name="table3",
         title="Component ablation of DiGA on streets",
-        rows=ladder(whole, components, labels=("source-only", "source-only + MST", "(i)", "(ii)", "(iii)", "(iv)")),
+        rows=ladder(streets(), components, labels=("source-only", "source-only + MST", "(i)", "(ii)", "(iii)", "(iv)")),
         components=tuple(c.name for c in components),
         seeds=tuple(seeds),
-        metric=f"{TARGET}/plain/last/miou",
+        metric=METRIC,
         reference="diga_table3_components.csv",
         tables=("table3", "per_class"),
     )
+
+
+def table4(seeds: Sequence[int] = (0, 1, 2)) -> Study:
+    """Table 4: adversarial warm-up beside distillation, with and without CrDoMix.
+
+    "Adv." is AdaptSegNet's judge of output maps, which the paper cites; the least-squares judge of its
+    followers stands beside it.  With CrDoMix the adversarial student learns from the mixed view as well.
+    """
+    warm_up = override(streets(), {"score.of": "warm_up"})
+    judge = Plan(steps=WARM_UP.steps, optimizer="adam", lr=1e-4, momentum=0.9, beta_2=0.99, weight_decay=0.0, head=1.0)
+    adversarial = AdversarialWarmUp(strong=STRONG, width=16, plan=WARM_UP, judge_plan=judge)
+    mixed = adversarial.model_copy(update={"translator": "translator"})
+    squares = adversarial.model_copy(update=LEAST_SQUARES_PRODA)
+    rows: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
+        ("Adv.", "", (), {"warm_up": adversarial}),
+        ("Distil.", "Adv.", (), {"warm_up.translator": None}),
+        (
+            "Adv. + CrDoMix",
+            "Adv.",
+            ("CrDoMix",),
+            {"warm_up": mixed},
+        ),
+        ("Distil. + CrDoMix", "Distil.", ("CrDoMix",), {}),
+        ("Adv. (least squares)", "Adv.", (), {"warm_up": squares}),
+    )
+    return Study(
+        name="table4",
+        title="Warm-up strategies on streets",
+        rows=tuple(
+            Row(label=label, parent=parent, components=on, recipe=named(warm_up, f"table4 {label}", changes))
+            for label, parent, on, changes in rows
+        ),
+        components=("CrDoMix",),
+        seeds=tuple(seeds),
+        metric=METRIC,
+        reference="diga_table4_warm_up.csv",
+        tables=("table4", "per_class", "label_free"),
+    )
+
+
+def table5(seeds: Sequence[int] = (0, 1, 2)) -> Study:
+    """Table 5: what target labels are; all else, class mixing too, is the whole method's."""
+    base = override(
+        streets(), {"labels.keep": ["confidence", "probabilities"], "score.labels": "labels", "score.quality": True}
+    )
+    rules = {
+        "(1) feature labels": ("feature", ""),
+        "(2) warm-up labels": ("warm_up", "(1) feature labels"),
+        "(3) BDL": ("bdl", "(2) warm-up labels"),
+        "(4) ProDA": ("proda", "(3) BDL"),
+        "(5) bilateral consensus": ("consensus", "(4) ProDA"),
+        "(6) confident fraction": ("fraction", "(2) warm-up labels"),
+    }
+    return Study(
+        name="table5",
+        title="Target labels of self-training on streets",
+        rows=tuple(
+            Row(label=label, parent=parent, recipe=named(base, f"table5 {label}", {"self_training.rule": rule}))
+            for label, (rule, parent) in rules.items()
+        ),
+        seeds=tuple(seeds),
+        metric=METRIC,
+        reference="diga_table5_pseudo_labels.csv",
+        tables=("table5", "per_class", "label_free"),
+    )
+
+
+def named(base: Recipe, name: str, changes: Mapping[str, Any]) -> Recipe:
+    """`base` with changes, under a name of its own."""
+    return override(base, {"name": f"{base.name} {name}"} | dict(changes))

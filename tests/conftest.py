@@ -22,7 +22,8 @@ from diga.engine.checkpoint import read_weights
 from diga.engine.run import ARTIFACT, Pace, Run
 from diga.files import SPOOL
 from diga.pipeline import Place, execute
-from diga.recipe import Recipe, Stage, override
+from diga.recipe import Recipe, override
+from diga.stage import Stage
 from experiments.diga import streets
 
 torch.set_num_threads(1)

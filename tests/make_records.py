@@ -7,7 +7,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Cell:
     status: str = "done"
     error: str = ""
     protocol: str = "single_scale"
+    classes: str = ""
     git: str = "abc1234"
     dirty: bool = False
 
@@ -141,6 +142,143 @@ def in_memory(spec: Spec) -> Records:
         facts["cell"] = cell.tags("")["cell"]
         lines.append(facts | dict(cell.metrics))
     return Records(spec.study, DataFrame(lines, columns=None if lines else list(FACTS)), "sqlite:///nowhere.db")
+
+
+# --- studies of other tables -------------------------------------------------------------
+
+Declared = tuple[str, str, float]  # label, parent, mIoU
+LABEL_FREE = {"entropy": (0.6, -0.7), "agreement": (0.3, 1.1), "vanished": (9.0, -14.0)}  # from mIoU: a + b x
+
+
+def wobble(index: int, seed: int) -> float:
+    """What a seed does to a row: an effect that pairs cancel, and noise that they do not."""
+    return 0.011 * (seed - 1) + 0.0017 * ((3 * index * index + 4 * index * seed + 5 * seed) % 7 - 3)
+
+
+def numbers(base: float, steps: float = 500.0, domain: str = DOMAIN) -> dict[str, float]:
+    """What is logged of a cell whose plain last mIoU is `base`."""
+    lifts = {"plain/last": 0.0, "plain/best": 0.014, "teacher/last": 0.006, "adabn/last": -0.021}
+    found = {f"{domain}/{where}/miou": base + lift for where, lift in lifts.items()}
+    found |= {f"label_free/{name}": a + b * base for name, (a, b) in LABEL_FREE.items()}
+    return found | {"cost/seconds": 12.0, "cost/steps": steps}
+
+
+def study(
+    name: str,
+    rows: Sequence[Declared],
+    seeds: Iterable[int] = (0, 1, 2),
+    measured: Callable[[int, float], Mapping[str, float]] = lambda i, base: numbers(base),
+    on: Mapping[str, tuple[str, ...]] | None = None,
+    **declared: Any,
+) -> Spec:
+    """A study whose cells log what `measured` says of a row's index and a cell's mIoU."""
+    seeds, on = list(seeds), on or {}
+    layout = [
+        {"label": label, "index": i, "parent": parent, "components": list(on.get(label, ()))}
+        for i, (label, parent, _) in enumerate(rows)
+    ]
+    whole = {
+        "name": name,
+        "title": name,
+        "metric": f"{DOMAIN}/plain/last/miou",
+        "components": sorted({c for cs in on.values() for c in cs}),
+        "rows": layout,
+        "seeds": seeds,
+        "reference": "",
+        "tables": [name],
+    }
+    cells = [
+        Cell(label, i, parent, on.get(label, ()), seed, measured(i, base + wobble(i, seed)))
+        for i, (label, parent, base) in enumerate(rows)
+        for seed in seeds
+    ]
+    return Spec(whole | declared, tuple(cells))
+
+
+def table4(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    rows = [
+        ("Adv.", "", 0.44),
+        ("Distil.", "Adv.", 0.468),
+        ("Adv. + CrDoMix", "Adv.", 0.452),
+        ("Distil. + CrDoMix", "Distil.", 0.491),
+        ("Adv. (least squares)", "Adv.", 0.431),
+    ]
+    on = {label: ("CrDoMix",) for label, _, _ in rows if "CrDoMix" in label}
+    return study("table4", rows, seeds, on=on, reference="diga_table4_warm_up.csv")
+
+
+def table5(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    rows = [
+        ("(1) feature labels", "", 0.501),
+        ("(2) warm-up labels", "(1) feature labels", 0.512),
+        ("(3) BDL", "(2) warm-up labels", 0.53),
+        ("(4) ProDA", "(3) BDL", 0.542),
+        ("(5) bilateral consensus", "(4) ProDA", 0.561),
+        ("(6) confident fraction", "(2) warm-up labels", 0.534),
+    ]
+
+    def measured(index: int, base: float) -> dict[str, float]:
+        quality = {"warm/kept": 1.0, "warm/accuracy": 0.731, "feature/kept": 1.0, "feature/accuracy": base + 0.2}
+        quality |= {"consensus/kept": base + 0.12, "consensus/accuracy": 0.88, "teacher/accuracy": 0.8}
+        return numbers(base, 900.0) | {f"labels/{k}": v for k, v in quality.items()}
+
+    return study("table5", rows, seeds, measured, reference="diga_table5_pseudo_labels.csv")
+
+
+SEEN = ("streets/mapillary", "streets/bdd100k", DOMAIN)
+
+
+def table6(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    rows = [
+        ("source-only", "", 0.38),
+        ("source-only, strong views", "source-only", 0.42),
+        ("DiGA distillation", "source-only, strong views", 0.452),
+    ]
+
+    def measured(index: int, base: float) -> dict[str, float]:
+        values = {d: base + 0.03 * k + 0.003 * ((index + k) % 3) for k, d in enumerate(SEEN)}
+        found = {k: v for d, value in values.items() for k, v in numbers(value, domain=d).items()}
+        return found | numbers(sum(values.values()) / len(values), domain="mean")
+
+    changes = {"metric": "mean/plain/last/miou", "reference": "diga_table6_domain_generalization.csv"}
+    return study("table6", rows, seeds, measured, **changes)
+
+
+def table7(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    methods = (("supervised", ""), ("warm-up", "supervised"), ("DiGA", "warm-up"))
+    rows = [
+        (f"{method}, 1/{part}", f"{parent}, 1/{part}" if parent else "", 0.4 + 0.03 * j + 0.02 * i / (j + 1))
+        for j, part in enumerate((16, 8, 4, 2))
+        for i, (method, parent) in enumerate(methods)
+    ]
+    return study("table7", rows, seeds, reference="diga_table7_semi_supervised.csv")
+
+
+def quirks(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    effects = {
+        "void pixels are counted": -0.004,
+        "target moves running statistics": 0.021,
+        "corners are aligned": -0.0001,
+        "backbone at three times the rate": -0.017,
+        "official": -0.012,
+    }
+    rows = [("clean", "", 0.55), *((label, "clean", 0.55 + effect) for label, effect in effects.items())]
+    return study("quirks", rows, seeds, lambda i, base: numbers(base, 900.0))
+
+
+def controls(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
+    rows = [
+        ("source-only", "", 0.38),
+        ("source-only, matched compute", "source-only", 0.383),
+        ("strong views, hard labels", "source-only", 0.421),
+        ("strong views, distillation", "strong views, hard labels", 0.449),
+        ("CrDoMix, hard labels", "strong views, hard labels", 0.44),
+        ("CrDoMix, distillation", "CrDoMix, hard labels", 0.482),
+        ("self-training, hard labels", "CrDoMix, distillation", 0.541),
+        ("self-training", "self-training, hard labels", 0.556),
+    ]
+    updates = (500.0, 900.0, 500.0, 500.0, 500.0, 500.0, 900.0, 900.0)
+    return study("controls", rows, seeds, lambda i, base: numbers(base, updates[i]))
 
 
 # --- in MLflow ---------------------------------------------------------------------------

@@ -202,7 +202,8 @@ def test_a_study_with_a_failed_cell_ends_with_six_and_names_it(typed, place):
     small = ("warm_up.plan.steps=2", "self_training.plan.steps=60", "self_training.plan.lr=1e6", "crop=[28,56]")
     words = ["ablate", "diga:table3", "--inline", "--seeds", "1", *(w for s in small for w in ("--set", s))]
     said = typed(*words)
-    refused(said, 6, "table3", "1 cells failed", "type it again")
+    refused(said, 6, "table3", "1 cells failed: divergence", "diga retry table3")
+    assert (place.home / "reports/table3/report.md").exists()
     assert "5 of 6 cells done" in said[1]
     (line,) = (line for line in said[1].splitlines() if "failed:" in line)
     assert "self_training" in line

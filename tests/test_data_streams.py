@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -19,11 +20,14 @@ from diga.data.domain import domain
 from diga.data.labels import IGNORE
 from diga.data.streams import PairStream, images, index, labelled, loader, rows
 from diga.errors import ConfigError, DataError
+from diga.settings import Frames
 from diga.types import Pair
 from tests.test_data_reading import cityscapes, gta5, picture, png, raw_ids
 
 torch.set_num_threads(1)
-HOW: dict[str, Any] = {"crop": (8, 12), "scale": (0.7, 1.2), "flip": 0.5, "batch": 4, "seed": 3}
+SCALED = Frames(scale=(0.7, 1.2))
+HOW: dict[str, Any] = {"crop": (8, 12), "flip": 0.5, "batch": 4, "seed": 3}
+HOW |= {"source_frames": SCALED, "target_frames": SCALED}
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +35,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     gta5(root, 5)
     cityscapes(root)
-    (root / "guesses").mkdir()
+    (root / "stored/labels").mkdir(parents=True)
     for sample in domain("cityscapes", root).samples("train", labelled=True):
         ids = domain("cityscapes", root).label(sample)
-        (root / f"guesses/{sample.stem}.png").write_bytes(png(ids))
+        (root / f"stored/labels/{sample.stem}.png").write_bytes(png(ids))
     return root
 
 
@@ -43,13 +47,13 @@ def stream(root: Path, **changes: Any) -> PairStream:
 
 
 def same(a: Pair, b: Pair) -> bool:
-    tensors = [(a.source.image, b.source.image), (a.source.label, b.source.label), (a.target, b.target)]
-    if a.guess is not None and b.guess is not None:
-        tensors.append((a.guess, b.guess))
-    return (a.guess is None) == (b.guess is None) and all(torch.equal(x, y) for x, y in tensors)
+    one, other = ([*p.source, p.target, *(p.guess or ())] for p in (a, b))
+    return len(one) == len(other) and all(
+        torch.equal(x, y) if x is not None and y is not None else x is y for x, y in zip(one, other, strict=True)
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"crop": (0, 5)}, {"scale": (0.0, 1.0)}, {"scale": (1.2, 1.0)}, {"flip": 1.5}])
+@pytest.mark.parametrize("wrong", [{"crop": (0, 5)}, {"flip": 1.5}, {"asks": frozenset({"confidence"})}])
 def test_bounds_are_checked_before_any_file_is_read(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         PairStream([], [], **(HOW | wrong))
@@ -75,18 +79,18 @@ def test_rows_are_shared_out_or_refused() -> None:
 
 
 def test_workers_together_see_what_one_sees(root: Path) -> None:
-    one = stream(root, guesses=root / "guesses")
+    one = stream(root, guesses=root / "stored")
     for world in (2, 4):
-        parts = [stream(root, guesses=root / "guesses", rank=r, world=world) for r in range(world)]
+        parts = [stream(root, guesses=root / "stored", rank=r, world=world) for r in range(world)]
         for t in (0, 1, 5):
             pairs = [p[t] for p in parts]
             assert torch.equal(one[t].source.image, torch.cat([p.source.image for p in pairs]))
             assert torch.equal(one[t].source.label, torch.cat([p.source.label for p in pairs]))
             assert torch.equal(one[t].target, torch.cat([p.target for p in pairs]))
-            guesses = [p.guess for p in pairs if p.guess is not None]
+            guesses = [p.guess.label for p in pairs if p.guess is not None]
             whole = one[t].guess
             assert whole is not None
-            assert torch.equal(whole, torch.cat(guesses))
+            assert torch.equal(whole.label, torch.cat(guesses))
 
 
 def test_a_pair_is_a_function_of_seed_and_step(root: Path) -> None:
@@ -101,8 +105,36 @@ def test_a_pair_is_a_function_of_seed_and_step(root: Path) -> None:
     assert same(pickle.loads(pickle.dumps(a))[3], a[3])
 
 
+def digests(s: PairStream) -> tuple[str, str]:
+    """Of the images and of the ids of twelve steps."""
+    images, ids = hashlib.sha256(), hashlib.sha256()
+    for t in range(12):
+        pair = s[t]
+        assert pair.guess is not None
+        for whole, parts in ((images, (pair.source.image, pair.target)), (ids, (pair.source.label, pair.guess.label))):
+            for part in parts:
+                whole.update(part.numpy().tobytes())
+    return images.hexdigest()[:16], ids.hexdigest()[:16]
+
+
+def test_the_default_stream_is_what_it_always_was(root: Path) -> None:
+    """The bytes of version 1: a stream that drew other pairs would change results of the same recipe."""
+    plain = {"source_frames": Frames(), "target_frames": Frames()}
+    assert digests(stream(root, **plain, guesses=root / "stored")) == ("d4272c5562c9601d", "2020494c70bbacec")
+    named = PairStream(
+        [domain("gta5", root)],
+        [domain("cityscapes", root)],
+        crop=(8, 12),
+        batch=4,
+        seed=3,
+        guesses=root / "stored",
+    )
+    assert digests(named) == ("d4272c5562c9601d", "2020494c70bbacec")
+    assert digests(stream(root, guesses=root / "stored"))[1] == "9676d0b6e4a66891"  # resampled pixels are Pillow's
+
+
 def test_shapes_and_ranges(root: Path) -> None:
-    pair = stream(root, guesses=root / "guesses")[0]
+    pair = stream(root, guesses=root / "stored")[0]
     assert pair.source.image.shape == pair.target.shape == (4, 3, 8, 12)
     assert pair.source.image.dtype == torch.float32
     assert pair.source.image.is_contiguous()
@@ -117,7 +149,7 @@ def test_shapes_and_ranges(root: Path) -> None:
 
 def test_pixels_are_the_files_pixels(root: Path) -> None:
     """No scaling, no flip, crop as large as the image: the batch is the stored images."""
-    s = stream(root, crop=(12, 20), scale=(1.0, 1.0), flip=0.0, guesses=root / "guesses")
+    s = stream(root, crop=(12, 20), source_frames=Frames(), target_frames=Frames(), flip=0.0, guesses=root / "stored")
     for t in range(3):
         pair = s[t]
         for row in range(4):
@@ -130,24 +162,24 @@ def test_pixels_are_the_files_pixels(root: Path) -> None:
             truth = domain("cityscapes", root).root / "gtFine/train" / sample.stem.split("_")[0]
             table = d.layout.table[np.array(Image.open(truth / f"{sample.stem}_gtFine_labelIds.png"))]
             assert pair.guess is not None
-            assert pair.guess[row].tolist() == table.tolist()
+            assert pair.guess.label[row].tolist() == table.tolist()
 
 
 def test_the_guess_moves_with_the_target(root: Path, tmp_path: Path) -> None:
     """A guess that is the image's own red channel, so that the two can be compared after any view."""
     tree = tmp_path / "cityscapes/leftImg8bit/train/aachen"
     tree.mkdir(parents=True)
-    (tmp_path / "g").mkdir()
+    (tmp_path / "g/labels").mkdir(parents=True)
     gta5(tmp_path, 1)
     for i in range(3):
         ids = np.kron(np.random.default_rng(i).integers(0, 19, (4, 6)), np.ones((10, 10))).astype(np.uint8)
         (tree / f"a_{i}_leftImg8bit.png").write_bytes(png(np.repeat(ids[..., None] * 10, 3, -1)))
-        (tmp_path / f"g/a_{i}.png").write_bytes(png(ids))
-    s = stream(tmp_path, crop=(20, 30), guesses=tmp_path / "g", scale=(0.9, 1.1))
+        (tmp_path / f"g/labels/a_{i}.png").write_bytes(png(ids))
+    s = stream(tmp_path, crop=(20, 30), guesses=tmp_path / "g", target_frames=Frames(scale=(0.9, 1.1)))
     for t in range(5):
         pair = s[t]
         assert pair.guess is not None
-        near = (pair.target[:, 0] * 255 - pair.guess * 10).abs() < 8
+        near = (pair.target[:, 0] * 255 - pair.guess.label * 10).abs() < 8
         assert near.float().mean() > 0.7
 
 
@@ -203,8 +235,8 @@ def test_damage_during_training_is_the_manifests_error(root: Path, tmp_path: Pat
 
 
 def test_wrong_guesses_are_named(root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root / "guesses", tmp_path / "g")
-    one = sorted((tmp_path / "g").iterdir())[2]
+    shutil.copytree(root / "stored", tmp_path / "g")
+    one = sorted((tmp_path / "g/labels").iterdir())[2]
     whole = one.read_bytes()
     for content, says in (
         (png(np.full((12, 20), 19, np.uint8)), r"ids \[19\]"),
@@ -215,18 +247,18 @@ def test_wrong_guesses_are_named(root: Path, tmp_path: Path) -> None:
             list(loader(stream(root, guesses=tmp_path / "g"), 0, 3))
     one.write_bytes(whole)
     one.unlink()
-    with pytest.raises(DataError, match=f"1 of 6 stored guesses are missing: {one.stem}"):
+    with pytest.raises(DataError, match=f"{one.name}: 1 of 6 stored labels are missing: {one.stem}"):
         stream(root, guesses=tmp_path / "g")
     d = domain("cityscapes", root)
-    with pytest.raises(ConfigError, match="share file stems"):
-        PairStream([domain("gta5", root)], [d, d], **HOW, guesses=root / "guesses")
+    with pytest.raises(ConfigError, match="targets: cityscapes and cityscapes share file stems, such as aachen"):
+        PairStream([domain("gta5", root)], [d, d], **HOW, guesses=root / "stored")
 
 
 # --- loading and scoring -----------------------------------------------------------------
 
 
 def test_the_loader_gives_the_same_pairs_in_order(root: Path) -> None:
-    s = stream(root, guesses=root / "guesses")
+    s = stream(root, guesses=root / "stored")
     for workers in (0, 2):
         found = list(loader(s, 3, 8, workers))
         assert len(found) == 5

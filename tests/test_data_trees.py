@@ -116,7 +116,7 @@ def test_home_and_data_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_the_data_floor_is_read_without_torch() -> None:
-    floor = "diga.data, diga.data.manifest, diga.data.geometry, diga.home"
+    floor = "diga.data, diga.data.manifest, diga.data.geometry, diga.data.parts, diga.data.shelf, diga.home"
     code = f"import {floor}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 

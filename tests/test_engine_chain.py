@@ -94,7 +94,12 @@ def test_labels_are_palette_pngs_of_every_target_image(chain: Chain) -> None:
     assert len(files) == COUNTS["target_train"]
     run = stage_run(chain, chain.recipe, "labels", chain.place.home / "look")
     net = run.segmenter("warm_up")
-    for (stem,), image in run.images(TARGET, "train", batch=1):
+    singly = (
+        (stem, image[None])
+        for stems, images in run.images(TARGET, "train")
+        for stem, image in zip(stems, images, strict=True)
+    )
+    for stem, image in singly:
         label = png(chain.folders["labels"] / "labels" / f"{stem}.png")
         assert Image.open(chain.folders["labels"] / "labels" / f"{stem}.png").getpalette()[:57] == list(
             palette(19)[:57]
@@ -110,7 +115,7 @@ def test_a_source_only_and_an_adversarial_recipe_run_through(data: Path, tmp_pat
     gan = execute(until(first, "warm_up"), Place(tmp_path, data))
     assert {name.split(".")[0] for name in left_by(gan["translator"])} == {"generator", "judge"}
     assert set(told_by(gan["translator"])[0][1]) == {"lr"} | {
-        f"loss/{term}" for term in ("judge_s", "judge_t", "fool", "cycle", "own")
+        f"loss/{term}" for term in ("judge_s", "judge_t", "fool", "cycle", "own", "edge")
     }
     only = with_stage(override(small(), {"score.of": "warm_up"}), "warm_up", SourceOnly(plan=plan))
     alone = execute(only, Place(tmp_path, data))
@@ -143,7 +148,11 @@ def slow_iou(counts: np.ndarray) -> dict[int, float]:
 def test_the_columns_are_named_and_complete(scores: dict[str, float]) -> None:
     found = {k.removeprefix(f"{TARGET}/").removesuffix("/miou") for k in scores if k.endswith("/miou")}
     assert found == {"plain/last", "plain/best", "teacher/last", "adabn/last"}
-    assert all(0 <= value <= 1 for value in scores.values())
+    assert all(0 <= value <= 1 for name, value in scores.items() if name.startswith(f"{TARGET}/"))
+    beside = {"drift", "alarm/vanished"} | {
+        f"label_free/{name}" for name in ("entropy", "confidence", "agreement", "stability", "vanished")
+    }
+    assert {name.removesuffix(f"/{TARGET}") for name in scores if not name.startswith(f"{TARGET}/")} == beside
 
 
 @pytest.mark.parametrize("statistic", ["plain", "teacher", "adabn"])
@@ -166,7 +175,7 @@ def test_the_plain_confusions_are_counted_pixel_by_pixel(chain: Chain) -> None:
     net, test = run.segmenter("self_training"), named_protocol(run, "two_scale_max")
     fast = confusions(net, labelled(run, TARGET), test, 19)
     slow = []
-    for image, label in labelled(run, TARGET):
+    for image, label, _ in labelled(run, TARGET):
         for seen, truth in zip(predict(net, image, test).numpy(), label.numpy(), strict=True):
             counts = np.zeros((19, 19), int)
             for y, p in zip(truth.flat, seen.flat, strict=True):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
@@ -15,13 +15,33 @@ from diga.identity import RECIPE_FACTS, Use, data_read, facts, fingerprint_of
 from diga.methods.source_only import SourceOnly
 from diga.methods.targets import PseudoLabels
 from diga.plan import stage_runs
-from diga.recipe import Recipe, Stage, names_in, override, plain, ref_fields, refs
-from diga.settings import Frozen
+from diga.recipe import Recipe, override, plain
+from diga.registry import names_in
+from diga.settings import Frames, Frozen
+from diga.stage import Ref, Stage, ref_fields, refs
 from experiments.diga import streets, streets_gan
+
+
+def with_other_labels(recipe: Recipe) -> Recipe:
+    """The same with labels that nobody reads, which a reference could name instead."""
+    stages: dict[str, Stage] = {}
+    for name, stage in recipe.stages.items():
+        stages |= {name: stage} | ({"others": stage.model_copy(update={"part": "teacher"})} if name == "labels" else {})
+    return recipe.model_copy(update={"stages": stages})
+
 
 STREETS = streets()
 GAN = streets_gan()
-FUNCTIONS = {"mask": "diga.ops.masks", "protocol": "diga.engine.protocols", "model": "diga.models"}
+FUNCTIONS = {
+    "kind": "diga.ops.masks",
+    "rule": "diga.ops.rules",
+    "protocol": "diga.engine.protocols",
+    "model": "diga.models",
+}
+BESIDE: dict[str, dict[str, Any]] = {  # what must be so, too, for a field to be something else
+    "translator.perceptual": {"translator.perceptual_weights": "vgg19.pth"},
+    "score.quality": {"score.labels": "labels"},
+}
 
 
 def data(name: str, use: Use) -> str:
@@ -57,6 +77,8 @@ def others(hint: Any, value: Any, field: str, earlier: list[str]) -> Iterator[An
     if get_origin(hint) in (Union, UnionType):
         yield None
         hint = next(a for a in get_args(hint) if a is not type(None))
+    if get_origin(hint) is Annotated and hint is not Ref:
+        hint = get_args(hint)[0]
     if field in FUNCTIONS:
         yield from sorted(names_in(FUNCTIONS[field]))
     elif get_origin(hint) is Literal:
@@ -64,7 +86,15 @@ def others(hint: Any, value: Any, field: str, earlier: list[str]) -> Iterator[An
     elif hint is bool:
         yield not value
     elif hint is int:
-        yield value + 1
+        yield from (2,) if value is None else (value + 1, value - 1)
+    elif hint is Frames:
+        yield Frames(scale=(0.5, 1.0))
+    elif field == "sizes":
+        yield ({"images": STREETS.batch, "height": 64, "width": 128},)
+    elif field == "keep":
+        yield from (("confidence",), ("probabilities",), ("confidence", "probabilities"))
+    elif field in ("pretrained", "perceptual_weights"):
+        yield "another.pth"
     elif hint is float:
         yield value * 0.5 if value else 0.5
     elif get_origin(hint) is tuple:
@@ -100,14 +130,15 @@ def after(recipe: Recipe, path: str, value: Any) -> dict[str, str] | None:
         return None
 
 
-@pytest.mark.parametrize("recipe", [STREETS, GAN], ids=["colours", "gan"])
+@pytest.mark.parametrize("recipe", map(with_other_labels, (STREETS, GAN)), ids=["colours", "gan"])
 def test_every_field_of_a_stage_flips_its_own_stage_and_those_below_and_no_other(recipe: Recipe) -> None:
-    before = fingerprints(recipe)
     names = list(recipe.stages)
     for place, name in enumerate(names):
         for path, field, hint, value in fields(recipe.stages[name], name):
+            base = override(recipe, BESIDE.get(path, {}))
+            before = fingerprints(base)
             wanted = [v for v in others(hint, value, field, names[:place]) if v != value]
-            tried = [(v, now) for v in wanted if (now := after(recipe, path, v))]
+            tried = [(v, now) for v in wanted if (now := after(base, path, v))]
             assert tried, f"{path}: no other value is allowed"
             for other, now in tried:
                 kept = before.keys() & now.keys()  # a reference that changed may make another stage needless
@@ -115,11 +146,12 @@ def test_every_field_of_a_stage_flips_its_own_stage_and_those_below_and_no_other
                 assert changed == below(recipe, name) & kept, (path, other)
 
 
-@pytest.mark.parametrize("fact", sorted(RECIPE_FACTS - {"model"}))  # there is one network so far
-def test_every_fact_of_a_recipe_flips_every_stage(fact: str) -> None:
-    before, value = fingerprints(STREETS), getattr(STREETS, fact)
-    wanted = [v for v in others(Recipe.model_fields[fact].annotation, value, fact, []) if v != value]
-    tried = [now for v in wanted if (now := after(STREETS, fact, v))]
+@pytest.mark.parametrize("fact", [f for f in fields(STREETS, "") if f[0].split(".")[0] in RECIPE_FACTS])
+def test_every_fact_of_a_recipe_flips_every_stage(fact: tuple[str, str, Any, Any]) -> None:
+    path, field, hint, value = fact
+    before = fingerprints(STREETS)
+    wanted = [v for v in others(hint, value, field, []) if v != value]
+    tried = [now for v in wanted if (now := after(STREETS, path, v))]
     assert tried
     for now in tried:
         assert flipped(before, now) == set(before)
@@ -127,7 +159,7 @@ def test_every_fact_of_a_recipe_flips_every_stage(fact: str) -> None:
 
 def test_facts_of_a_recipe_are_all_but_its_names_domains_and_stages() -> None:
     """A new field of a recipe counts unless it is put among these on purpose."""
-    assert set(Recipe.model_fields) - RECIPE_FACTS == {"name", "sources", "targets", "stages"}
+    assert set(Recipe.model_fields) - RECIPE_FACTS == {"name", "sources", "targets", "stages", "pretrained"}
     known = facts(STREETS, "translator", data, {})
     assert set(known["recipe"]) == RECIPE_FACTS
     assert set(known) == {"stage", "version", "data", "recipe"}
@@ -233,12 +265,17 @@ def test_only_data_that_is_read_is_asked_for() -> None:
         asked.append((name, use))
         return "0"
 
-    fingerprints(override(STREETS, {"score.of": "warm_up", "warm_up.translator": None, "score.statistics": []}), digest)
+    blind = {"score.statistics": [], "score.label_free": False}
+    fingerprints(override(STREETS, {"score.of": "warm_up", "warm_up.translator": None} | blind), digest)
     assert set(asked) == {("streets/gta5", "train"), ("streets/cityscapes", "val")}
     asked.clear()
     fingerprints(override(STREETS, {"warm_up.statistics.update": ["views", "target"]}), digest)
     assert ("streets/cityscapes", "unlabelled") in asked
     assert ("streets/cityscapes", "train") not in asked, "labels of a target are no stage's but a score's"
+    fingerprints(override(STREETS, {"score.labels": "labels", "score.quality": True}), digest)
+    assert ("streets/cityscapes", "train") in asked
+    fingerprints(override(STREETS, {"pretrained": "weights/net.pth"}), digest)
+    assert ("weights/net.pth", "file") in asked
 
 
 def test_order_and_repetition_of_domains_count() -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diga.errors import StorageError
 from diga.files import PRIVATE, SPOOL
 from diga.launch.cluster import cluster
 from diga.launch.crew import OnRay
+from diga.launch.failures import WorkerDied
+from diga.launch.resources import Allotment, Resources
+from diga.pipeline import inline
 from diga.recipe import dumps
 from tests import tiny
 
@@ -32,8 +36,8 @@ def address() -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
 
 
-def on_ray(place):
-    return lambda: nullcontext(OnRay(place, 1, 0))
+def on_ray(place, **resources):
+    return lambda: nullcontext(OnRay(place, Allotment(default=Resources(**resources)), {"code.sha": "abc"}))
 
 
 def working() -> list[psutil.Process]:
@@ -41,7 +45,7 @@ def working() -> list[psutil.Process]:
     found = []
     for process in tiny.alive(tiny.children(os.getpid())):
         try:
-            if process.cmdline()[0].startswith(("ray::on_worker", "ray::RayTrainWorker", "ray::Worker")):
+            if process.cmdline()[0].startswith(("ray::train ", "ray::RayTrainWorker")):
                 found.append(process)
         except (psutil.Error, IndexError):
             continue
@@ -84,48 +88,111 @@ def test_a_stage_whose_worker_is_killed_goes_on_from_its_checkpoint(address, tmp
     assert steps_told(place.home) == list(range(200))
 
 
+def steps_told(home: Path) -> list[int]:
+    """Steps of the stage that trained, as its spool has them."""
+    (spool,) = (p for p in home.glob(f"stages/??/*/{SPOOL}") if '"loss/source"' in p.read_text())
+    return [json.loads(line)["step"] for line in spool.read_text().splitlines()]
+
+
 def losses(home: Path) -> list[dict[str, float]]:
     """Values of every step of the stage that trained."""
     (spool,) = (p for p in home.glob(f"stages/??/*/{SPOOL}") if '"loss/source"' in p.read_text())
     return [json.loads(line)["values"] for line in spool.read_text().splitlines()]
 
 
-def steps_told(home: Path) -> list[int]:
-    (spool,) = (p for p in home.glob(f"stages/??/*/{SPOOL}") if '"loss/source"' in p.read_text())
-    return [json.loads(line)["step"] for line in spool.read_text().splitlines()]
-
-
-def train(address: str, folder: Path, *words: str):
-    """`diga run` with workers of Ray Train on the cluster."""
-    folder.mkdir()
-    place = tiny.place(folder)
-    (folder / "recipe.json").write_text(dumps(tiny.recipe(train__plan__steps=STEPS)))
-    joined = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
-    return place, tiny.spawn(place.home, "run", "--recipe", str(folder / "recipe.json"), *words, **joined)
-
-
-def test_two_workers_do_what_one_does_and_outlive_a_kill(address, tmp_path):
-    ends = {}
-    for name, workers in (("one", "1"), ("two", "2"), ("killed", "2")):
-        place, process = train(address, tmp_path / name, "--workers", workers)
-        killed: list[int] = []
+def test_a_group_of_two_inside_a_study_does_what_one_does_and_outlives_a_kill(address, tmp_path):
+    """The stage that trains has two workers of Ray Train; the one that scores cannot be shared, and is one task."""
+    study, homes = tiny.study(("base", tiny.recipe(train__plan__steps=STEPS))), {}
+    for name in ("one", "two", "killed"):
+        (tmp_path / name).mkdir()
+        place, killed = tiny.place(tmp_path / name), []
+        killer = threading.Thread(target=kill_one, args=(place.home, killed))
         if name == "killed":
-            kill_one(place.home, killed)
-        code, said, errors = tiny.ended(process)
-        assert (code, errors) == (0, ""), said
+            killer.start()
+        launched, states, seen = tiny.launch(study, place, None if name == "one" else on_ray(place, workers=2))
+        assert (states, seen.tried) == ({"done": 1}, []), launched.errors()
         assert steps_told(place.home) == list(range(STEPS))
-        assert bool(killed) == (name == "killed")
-        ends[name] = place.home
-    one, two = losses(ends["one"]), losses(ends["two"])
-    for a, b in zip(one[:10], two[:10], strict=True):
+        if name == "killed":
+            killer.join()
+            assert killed
+        homes[name] = place.home
+        workers = [json.loads(m.read_text())["meta"]["workers"] for m in tiny.manifests(place.home).values()]
+        assert sorted(workers) == ([1, 1] if name == "one" else [1, 2])
+    for a, b in zip(losses(homes["one"])[:10], losses(homes["two"])[:10], strict=True):
         assert a == pytest.approx(b, rel=1e-4)
-    assert tiny.digests(ends["two"]) == tiny.digests(ends["killed"])
+    assert tiny.digests(homes["two"]) == tiny.digests(homes["killed"])
 
 
 def test_what_diverges_in_a_worker_is_not_tried_again(address, tmp_path):
-    place, process = train(address, tmp_path / "bad", "--workers", "2", "--set", "train.plan.lr=1e6")
-    code, said, errors = tiny.ended(process)
+    place = tiny.place(tmp_path)
+    (tmp_path / "recipe.json").write_text(dumps(tiny.recipe(train__plan__steps=STEPS)))
+    words = ("run", "--recipe", str(tmp_path / "recipe.json"), "--workers", "2", "--set", "train.plan.lr=1e6")
+    code, said, errors = tiny.diga(place.home, *words, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
     assert code == 5, (said, errors)
     (line,) = errors.splitlines()
     assert line.startswith("error: train step ")
     assert any((place.home / "ray").iterdir()), "it ran on Ray"
+
+
+# --- resources ---------------------------------------------------------------------------------
+
+
+def test_what_waits_keeps_its_room_and_what_cannot_be_is_refused(address, tmp_path):
+    place = tiny.place(tmp_path)
+    (small, _), (large, _) = (place.stage_runs(tiny.recipe(train__plan__lr=lr)) for lr in (1e-3, 2e-3))
+    crew = OnRay(place, Allotment(), at_once=1)
+    assert crew.offer([small, large], frozenset()) == [small], "one at once"
+    crew = OnRay(place, Allotment())
+    assert crew.offer([small, large], frozenset()) == [small, large]
+    assert crew.needs(large, True).cpus == 2, "after it ran out of memory"
+    assert crew.offer([large, small], frozenset({large.fingerprint})) == [large], "it takes both CPUs"
+    crew.waiting["a task"] = "another", Resources(cpus=1)
+    assert crew.offer([large, small], frozenset({large.fingerprint})) == [], "one CPU is free, and kept for the first"
+    assert OnRay(place, Allotment(default=Resources(cpus=2))).needs(large, True).cpus == 2, "no node has four"
+    with pytest.raises(StorageError, match=r"stage 'train': wants 1 GPU; the cluster has 2 CPU, 0 GPU"):
+        OnRay(place, Allotment(default=Resources(cpus=0, gpus=1))).offer([small], frozenset())
+    with pytest.raises(StorageError, match="wants 4 times 1 CPU"):
+        OnRay(place, Allotment(default=Resources(workers=4))).offer([small], frozenset())
+
+
+def test_every_number_says_what_code_and_cluster_made_it(address, tmp_path):
+    place = tiny.place(tmp_path)
+    tiny.launch(tiny.study(), place, on_ray(place))
+    (cell,) = tiny.runs(tiny.client(place), "diga/tiny", "cell")
+    assert cell.data.tags["code.sha"] == "abc"
+    assert (cell.data.tags["ray.nodes"], cell.data.tags["ray.cpus"]) == ("1", "2")
+    assert cell.data.tags["ray.address"] == address
+    meta = [json.loads(m.read_text())["meta"]["origin"] for m in tiny.manifests(place.home).values()]
+    assert [m["ray.version"] for m in meta] == [cell.data.tags["ray.version"]] * 2
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+
+def hungry(run, work, inputs, place, progress):
+    """A stage that runs out of memory the first time."""
+    if not (place.home / "second").exists():
+        (place.home / "second").touch()
+        raise MemoryError("2 TiB")
+    return inline(run, work, inputs, place, progress)
+
+
+def suicidal(run, work, inputs, place, progress):
+    """A stage whose worker dies every time."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_memory_is_tried_again_with_more_room_and_death_four_times(address, tmp_path):
+    place, study = tiny.place(tmp_path), tiny.study(("base", tiny.recipe()))
+    crew = OnRay(place, Allotment(), launch=hungry)
+    launched, states, seen = tiny.launch(study, place, lambda: nullcontext(crew))
+    assert states == {"done": 1}
+    (train, _) = launched.stages.values()
+    assert (seen.tried, launched.wider) == ([(train.fingerprint, 1)], {train.fingerprint})
+    other = tiny.study(("other", tiny.recipe(train__plan__lr=3e-3)))
+    launched, states, seen = tiny.launch(other, place, lambda: nullcontext(OnRay(place, Allotment(), launch=suicidal)))
+    assert states == {"failed": 1}
+    assert [tries for _, tries in seen.tried] == [1, 2, 3]
+    ((_, error),) = launched.errors()
+    assert isinstance(error, WorkerDied)
+    assert error.code == 75

@@ -16,7 +16,8 @@ import pytest
 
 from diga.errors import DigaError, StorageError
 from diga.launch import mirror
-from diga.launch.crew import Alone, Ended, attempt
+from diga.launch.crew import Alone, attempt
+from diga.launch.failures import Ended
 from diga.launch.studies import every, last_step
 from diga.launch.tracking import STAGES, Tracker
 from diga.pipeline import inline

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from diga.errors import StorageError, TemporaryError
-from diga.files import SPOOL
+from diga.files import SPOOL, slug
 from diga.launch import mirror
+from diga.launch.answers import refusal, without_password
 from diga.launch.crew import Alone
 from diga.launch.parameters import of_recipe, varying
-from diga.launch.tracking import BATCH, LONGEST_TAG, POINTS, STAGES, Tracker, allowed, refusal, shown, slug
+from diga.launch.tracking import BATCH, LONGEST_TAG, POINTS, STAGES, Tracker, allowed
 from diga.methods.source_only import SourceOnly
 from diga.recipe import loads, override
 from diga.report.records import records
@@ -183,7 +184,7 @@ def test_hostile_names_stay_inside_and_come_back_as_they_were(tmp_path):
     launched = tiny.Launch(tiny.study(*rows, name=name), place)
     here = tracker(place)
     told = mirror.Mirror(here, place, launched.cells, launched.stages)
-    told.declare(launched.study, {})
+    told.declare(launched.study, {}, {})
     cells = tiny.runs(tiny.client(place), f"diga/{name}", "cell")
     assert {c.data.tags["row"] for c in cells} == set(HOSTILE)
     assert {c.data.tags["study"] for c in cells} == {name}
@@ -265,7 +266,8 @@ def test_a_corrupt_database_is_named(tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_read_only_database_is_named(tmp_path):
+def test_a_read_only_database_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MLflow makes the folder "file:" of such an address
     place = tiny.place(tmp_path)
     address = f"sqlite:///file:{place.home / 'mlflow.db'}?mode=ro&uri=true"
     here = Tracker(address, place.home / "mlflow-artifacts")
@@ -278,7 +280,7 @@ def test_a_read_only_database_is_named(tmp_path):
 def test_what_a_refusal_says():
     assert isinstance(refusal("sqlite:///x", OSError("(sqlite3) database is locked\nmore")), TemporaryError)
     assert "secret" not in str(refusal("postgresql://me:secret@host/db", OSError("no route")))
-    assert shown("diga run --tracking http://u:p@h:5000") == "diga run --tracking http://h:5000"
+    assert without_password("diga run --tracking http://u:p@h:5000") == "diga run --tracking http://h:5000"
 
 
 def test_records_that_fail_at_the_end_fail_no_cell(tmp_path, monkeypatch):

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from diga import ops
 from diga.engine.run import Run
-from diga.methods.diga import MASK, MIX, PAINT, TARGET_VIEW, VIEW, bilateral_consensus
 from diga.methods.source_only import SourceOnly
 from diga.methods.targets import cells
+from diga.methods.views import MASK, MIX, PAINT, TARGET_VIEW, VIEW
 from diga.ops.prototypes import Prototypes
+from diga.ops.rules import Chosen
 from diga.recipe import override
-from diga.settings import Plan, Statistics
-from diga.types import IGNORE, Batch, Pair, Prediction
+from diga.settings import Mask, Plan, Statistics
+from diga.types import IGNORE, Batch, Guess, Pair, Prediction
 from tests.conftest import Chain, carried_out, small, stage_run, told_by, with_stage
 
 B, K, D, H, W, h, w = 2, 19, 3, 6, 9, 2, 3
@@ -108,7 +109,7 @@ def test_the_losses_of_the_source(
     changes = {"warm_up__alpha": alpha, "warm_up__distil": 0.7, "warm_up__distil_at": at}
     stage, run = run_of(chain, tmp_path, align_corners=align, warm_up__normalise=normalise, **changes)
     p, q, y = normal(1, 2 * B, K, h, w), normal(2, 2 * B, K, h, w), labels(3, B, H, W)
-    found = stage.source_losses(run, Batch(torch.zeros(B, 3, H, W), y), p, q)
+    found = stage.source_losses(run, y, Prediction(p, p), Prediction(q, q))
     assert run.weights is not None
     wanted = slow_source_loss(p[:B], y, run.weights.tolist(), normalise == "all", align)
     assert found["source"].item() == pytest.approx(wanted, rel=1e-5)
@@ -122,7 +123,7 @@ def test_the_losses_of_the_source(
 def test_both_views_of_the_student_are_instructed_and_the_teacher_never(chain: Chain, tmp_path: Path) -> None:
     stage, run = run_of(chain, tmp_path)
     p, q = normal(1, 2 * B, K, h, w).requires_grad_(), normal(2, 2 * B, K, h, w).requires_grad_()
-    found = stage.source_losses(run, Batch(torch.zeros(B, 3, H, W), labels(3, B, H, W)), p, q)
+    found = stage.source_losses(run, labels(3, B, H, W), Prediction(p, p), Prediction(q, q))
     by_p, by_q = torch.autograd.grad(found["distil"], [p, q], materialize_grads=True)
     assert all(half.abs().sum() > 0 for half in by_p.chunk(2))
     assert by_q.abs().sum() == 0
@@ -136,9 +137,35 @@ def test_without_distillation_and_on_fixed_statistics_warm_up_is_source_only(cha
     whole = override(small(), {"warm_up.plan": plan, "warm_up.statistics": fixed, "warm_up.distil": 0.0})
     a = carried_out(chain, floor, "warm_up", tmp_path / "a")
     b = carried_out(chain, whole, "warm_up", tmp_path / "b")
-    assert all(set(values) == {"lr", "loss/source"} for _, values in told_by(tmp_path / "b"))
+    assert all({"lr", "loss/source"} <= set(values) for _, values in told_by(tmp_path / "b"))
     for name, x in a.items():
         torch.testing.assert_close(b[name], x, **CLOSE)
+
+
+def test_labels_instead_of_a_teacher(chain: Chain, tmp_path: Path) -> None:
+    """The control of attribution: the same views, weights and images, and hard labels."""
+    stage, run = run_of(chain, tmp_path, warm_up__instructor="labels", warm_up__distil=0.7, warm_up__alpha=0.3)
+    p, y = normal(1, 2 * B, K, h, w), labels(3, B, H, W)
+    found = stage.source_losses(run, y, Prediction(p, p), None)
+    assert run.weights is not None
+    ce = [slow_source_loss(part, y, run.weights.tolist(), False, False) for part in p.chunk(2)]
+    assert found["source"].item() == pytest.approx(ce[0], rel=1e-5)
+    assert found["views"].item() == pytest.approx(0.7 * (ce[1] + 0.3 * ce[0]), rel=1e-5)
+    assert set(found) == {"source", "views"}
+    left = carried_out(chain, small(warm_up__instructor="labels"), "warm_up", tmp_path / "whole")
+    assert not any(name.startswith("teacher") for name in left), "a teacher that is not asked is not kept"
+
+
+def test_an_auxiliary_head_has_the_same_losses_at_a_tenth(chain: Chain, tmp_path: Path) -> None:
+    stage, run = run_of(chain, tmp_path)
+    p, q, y = normal(1, 2 * B, K, h, w), normal(2, 2 * B, K, h, w), labels(3, B, H, W)
+    a, c = normal(4, 2 * B, K, h, w), normal(5, 2 * B, K, h, w)
+    main = stage.source_losses(run, y, Prediction(p, p), Prediction(q, q))
+    alone = stage.source_losses(run, y, Prediction(a, a), Prediction(c, c))
+    both = stage.source_losses(run, y, Prediction(p, p, a), Prediction(q, q, c))
+    wanted = main | {f"{name}_aux": 0.1 * value for name, value in alone.items()}
+    assert both.keys() == wanted.keys()
+    assert all(torch.allclose(both[name], wanted[name]) for name in wanted)
 
 
 # --- eq. 6 and class mix -----------------------------------------------------------------
@@ -150,8 +177,8 @@ def test_the_second_view_pixel_by_pixel(chain: Chain, tmp_path: Path) -> None:
     paint, t = stage.painter(run), 5
     found = stage.view(run, Batch(x, y), paint, t)
     strong = ops.augment.strong(x, stage.strong, run.chance(t, VIEW))
-    painted = paint(x, run.chance(t, PAINT))
-    M = ops.masks.classes(y, run.chance(t, MASK))
+    painted = paint(Batch(x, y), run.chance(t, PAINT))
+    M = ops.masks.classes(y, run.chance(t, MASK), stage.mask)
     for b in range(B):
         chosen = {int(k) for k in y[b][M[b, 0]].unique()}
         assert len(chosen - {IGNORE}) == len(set(y[b].flatten().tolist()) - {IGNORE}) // 2
@@ -162,20 +189,23 @@ def test_the_second_view_pixel_by_pixel(chain: Chain, tmp_path: Path) -> None:
     assert torch.equal(stage.view(run, Batch(x, y), None, t), strong)
 
 
-@pytest.mark.parametrize("mix", ["class_mix", "none"])
+@pytest.mark.parametrize("mix", ["classes", "none"])
 def test_the_mixed_image_and_label_pixel_by_pixel(chain: Chain, tmp_path: Path, mix: str) -> None:
-    stage, run = run_of(chain, tmp_path, "self_training", self_training__mix=mix)
+    stage, run = run_of(chain, tmp_path, "self_training", self_training__mix__kind=mix)
     x_s, y_s = normal(1, B, 3, 8, 12).sigmoid(), labels(2, B, 8, 12, classes=4)
     x_t, y_t = normal(3, B, 3, 8, 12).sigmoid(), labels(4, B, 8, 12)
-    image, label = stage.mixed(run, Pair(Batch(x_s, y_s), x_t, y_t), y_t, 7)
+    weight = normal(5, B, 8, 12).sigmoid()
+    image, label, trust = stage.mixed(run, Pair(Batch(x_s, y_s), x_t), Chosen(y_t, weight), 7)
     strong = ops.augment.strong(x_t, stage.strong, run.chance(7, TARGET_VIEW))
-    M = ops.masks.classes(y_s, run.chance(7, MIX))
+    M = ops.masks.classes(y_s, run.chance(7, MIX), Mask())
     for b in range(B):
         for i in range(8):
             for j in range(12):
-                front = mix == "class_mix" and bool(M[b, 0, i, j])
+                front = mix == "classes" and bool(M[b, 0, i, j])
                 assert torch.equal(image[b, :, i, j], (x_s if front else strong)[b, :, i, j])
                 assert label[b, i, j] == (y_s if front else y_t)[b, i, j]
+                assert trust[b, i, j] == (1 if front else weight[b, i, j])
+    assert stage.mixed(run, Pair(Batch(x_s, y_s), x_t), Chosen(y_t), 7)[2] is None
 
 
 # --- eq. 8 -------------------------------------------------------------------------------
@@ -184,14 +214,15 @@ def test_the_mixed_image_and_label_pixel_by_pixel(chain: Chain, tmp_path: Path, 
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("unseen", ["ignored", "origin"])
 def test_consensus_cell_by_cell(chain: Chain, tmp_path: Path, align: bool, unseen: str) -> None:
-    _, run = run_of(chain, tmp_path, "self_training", align_corners=align)
+    stage, run = run_of(chain, tmp_path, "self_training", align_corners=align, self_training__unseen=unseen)
     f, y_warm = normal(1, B, D, h, w), labels(2, B, H, W, classes=5, void=0.1)
     rho = Prototypes(5, D)
     rho.vectors.copy_(1.5 * normal(3, 5, D))
     rho.seen.fill_(1)
     for k in (1, 4):
         rho.vectors[k], rho.seen[k] = 0, 0
-    found = bilateral_consensus(run, y_warm, rho, f, unseen)
+    pair = Pair(Batch(torch.zeros(0), torch.zeros(0)), torch.zeros(0), Guess(y_warm))
+    found = ops.rules.consensus(stage.opinions(run, pair, Prediction(f, f), rho, None)).label
     classes = [k for k in range(5) if unseen == "origin" or rho.seen[k]]
     agreed = set()
     for b in range(B):

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from diga.engine import run as running
 from diga.engine.run import Run
-from diga.methods import diga as method
 from diga.methods.diga import SelfTraining, WarmUp
 from diga.ops.prototypes import Prototypes
 from diga.settings import Plan
-from diga.types import Pair
+from diga.types import Pair, Prediction
 from tests.conftest import Chain, carried_out, small, stage_run
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -27,12 +26,12 @@ def watched(monkeypatch: pytest.MonkeyPatch, read: Any) -> list[Any]:
     seen: list[Any] = []
     real = running.fit
 
-    def fit(run: Run, nets: nn.ModuleDict, step: Any, plan: Plan, keep: str) -> None:
+    def fit(run: Run, nets: nn.ModuleDict, step: Any, plan: Plan, *how: Any) -> None:
         def looking(pair: Pair, t: int) -> Iterator[Any]:
             seen.append(read(nets))
             yield from step(pair, t)
 
-        real(run, nets, looking, plan, keep)
+        real(run, nets, looking, plan, *how)
         seen.append(read(nets))
 
     monkeypatch.setattr(running, "fit", fit)
@@ -82,18 +81,18 @@ def test_consensus_reads_the_centroids_before_they_move(
     """And what moves them is the teacher, on x_cdm and on the weak x_t."""
     read: list[Tensor] = []
     asked: list[tuple[Tensor, Tensor]] = []
-    real, move = method.bilateral_consensus, SelfTraining.move
+    real, move = SelfTraining.opinions, SelfTraining.move
 
-    def consensus(run: Run, y_warm: Tensor, rho: Prototypes, features: Tensor, unseen: str) -> Tensor:
+    def opinions(self: SelfTraining, run: Run, pair: Pair, seen: Prediction, rho: Prototypes, limits: None) -> Any:
         read.append(rho.vectors.clone())
-        return real(run, y_warm, rho, features, unseen)
+        return real(self, run, pair, seen, rho, limits)
 
     def moved(self: SelfTraining, run: Run, rho: Prototypes, source: Any, target: Any) -> None:
         asked.append((rho.vectors.clone(), source[0].features.clone()))
         assert target[1].shape == source[1].shape == (4, 28, 56)
         move(self, run, rho, source, target)
 
-    monkeypatch.setattr(method, "bilateral_consensus", consensus)
+    monkeypatch.setattr(SelfTraining, "opinions", opinions)
     monkeypatch.setattr(SelfTraining, "move", moved)
     recipe = small(self_training__delta=0.5, self_training__least=1)
     left = carried_out(chain, recipe, "self_training", tmp_path)

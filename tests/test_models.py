@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diga.models.norm import BatchNorm2d, freeze, norms, statistics
-from diga.models.streetnet import streetnet
-from diga.models.translator import ColourBank, Generator, Judge, decoder, encoder
+from diga.models.streetnet import streetnet, streetnet_aux
+from diga.models.translator import Generator, Judge, decoder, encoder
+
+
+def seeded(make: Callable[[int], nn.Module], seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return make(19)
 
 
 def millions(net: nn.Module) -> float:
@@ -32,16 +39,30 @@ def test_streetnet_is_small_and_hands_every_weight_to_one_group(classes: int) ->
 
 @pytest.mark.parametrize("size", [(56, 112), (57, 113), (33, 61), (8, 8)])
 def test_a_cell_is_four_pixels_wide(size: tuple[int, int]) -> None:
-    logits, features = streetnet(19)(torch.rand(2, 3, *size))
+    logits, features, aux = streetnet(19)(torch.rand(2, 3, *size))
     h, w = (-(-side // 4) for side in size)
     assert logits.shape == (2, 19, h, w)
     assert features.shape == (2, 48, h, w)
+    assert aux is None
+    assert streetnet_aux(19)(torch.rand(2, 3, *size)).aux.shape == logits.shape
 
 
-def test_the_classifier_reads_the_features() -> None:
-    net = streetnet(19).eval()
-    logits, features = net(torch.rand(1, 3, 32, 64))
-    torch.testing.assert_close(logits, net.classifier(features))
+def test_an_auxiliary_classifier_changes_nothing_beside_it() -> None:
+    plain, more = seeded(streetnet).eval(), seeded(streetnet_aux).eval()
+    x = torch.rand(2, 3, 32, 64)
+    for a, b in zip(plain(x)[:2], more(x)[:2], strict=True):
+        assert torch.equal(a, b)
+    assert 1e6 * (millions(more) - millions(plain)) == pytest.approx(64 * 19 + 19)
+
+
+def test_the_auxiliary_classifier_reads_the_coarse_branch_alone() -> None:
+    net = streetnet_aux(19)
+    x = torch.rand(2, 3, 32, 64)
+    coarse = F.interpolate(net.coarse(net.fine(4 * x - 2)), (8, 16), mode="bilinear", align_corners=False)
+    weight, bias = net.aux.weight[:, :, 0, 0], net.aux.bias[:, None, None]
+    torch.testing.assert_close(net(x).aux, torch.einsum("bchw,kc->bkhw", coarse, weight) + bias)
+    net(x).aux.sum().backward()
+    assert all(p.grad is None for p in [*net.fuse.parameters(), *net.classifier.parameters()])
 
 
 # --- the translator ----------------------------------------------------------------------
@@ -67,13 +88,6 @@ def test_the_translator_keeps_size_and_range() -> None:
 def test_judges_see_halves_of_halves() -> None:
     scores = Judge(4, 3)(torch.rand(2, 3, 64, 128))
     assert [tuple(s.shape) for s in scores] == [(2, 1, 4, 8), (2, 1, 2, 4), (2, 1, 1, 2)]
-
-
-def test_a_colour_bank_goes_to_a_file_and_back() -> None:
-    bank = ColourBank(5)
-    state = {"mean": torch.rand(5, 3), "covariance": torch.rand(5, 3, 3)}
-    bank.load_state_dict(state)
-    assert all(torch.equal(bank.state_dict()[k], v) for k, v in state.items())
 
 
 # --- batch norm, alone -------------------------------------------------------------------

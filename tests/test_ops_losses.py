@@ -94,6 +94,23 @@ def test_two_halves_over_a_shared_count_are_the_whole():
     torch.testing.assert_close(halves, cross_entropy(x, y), **CLOSE)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_trust_multiplies_the_pixels_and_not_the_divisor(weighted):
+    x, y = logits(0), labels(1)
+    weight = torch.tensor([0.5, 1, 2, 3], dtype=torch.float64) if weighted else None
+    trust = logits(12, B, H, W).detach().sigmoid()
+
+    def slow(x: Tensor) -> Tensor:
+        kept = [p for p in pixels_of(y) if y[p] != IGNORE]
+        w = [1.0 if weight is None else weight[y[p]] for p in kept]
+        return sum(-trust[p] * w_y * log_p(x, *p)[y[p]] for w_y, p in zip(w, kept, strict=True)) / len(kept)
+
+    agree(lambda x: cross_entropy(x, y, weight=weight, trust=trust), slow, x)
+    ones = torch.ones(B, H, W)
+    assert torch.equal(cross_entropy(x, y, trust=ones), cross_entropy(x, y))
+    assert cross_entropy(x, y, trust=0 * ones) == 0
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (3, 4, 2)])
 def test_cross_entropy_at_any_size(shape):
     x, y = logits(3, shape[0], K, *shape[1:]), labels(4, 0, shape)
@@ -103,18 +120,20 @@ def test_cross_entropy_at_any_size(shape):
 # --- hard examples -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("trusting", [False, True])
 @pytest.mark.parametrize(("threshold", "keep"), [(0.7, 2), (0.05, 7), (0.7, 1000), (0.0, 0), (1.0, 3), (0.5, 20)])
-def test_hard_cross_entropy_is_the_slow_choice(threshold, keep):
+def test_hard_cross_entropy_is_the_slow_choice(threshold, keep, trusting):
     x, y = logits(5), labels(6)
+    trust = logits(12, B, H, W).detach().sigmoid() if trusting else None
 
     def slow(x: Tensor) -> Tensor:
-        terms = [log_p(x, *p)[y[p]] for p in pixels_of(y) if y[p] != IGNORE]
-        chances = sorted(t.exp().item() for t in terms)
+        terms = {p: log_p(x, *p)[y[p]] for p in pixels_of(y) if y[p] != IGNORE}
+        chances = sorted(t.exp().item() for t in terms.values())
         limit = max(threshold, chances[keep]) if keep < len(chances) else 2.0
-        hard = [-t for t in terms if t.exp().item() < limit]
+        hard = [-t * (1 if trust is None else trust[p]) for p, t in terms.items() if t.exp().item() < limit]
         return sum(hard) / max(1, len(hard)) if hard else 0 * x.sum()
 
-    agree(lambda x: hard_cross_entropy(x, y, threshold, keep), slow, x)
+    agree(lambda x: hard_cross_entropy(x, y, threshold, keep, trust), slow, x)
 
 
 # --- eq. 4 -------------------------------------------------------------------------------
@@ -171,16 +190,7 @@ def test_without_alpha_the_second_term_is_not_even_read():
     assert symmetric_distillation(logits(0), nan, nan, logits(1), alpha=0).isfinite()
 
 
-# --- the rest ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("real", [True, False])
-def test_lsgan_is_a_square(real):
-    agree(
-        lambda d: losses.lsgan(d, real),
-        lambda d: sum((v - int(real)) ** 2 for v in d.flatten()) / d.numel(),
-        logits(0, 2, 1, 3, 2),
-    )
+# --- sizes and precision -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

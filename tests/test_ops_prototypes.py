@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diga.ops import pseudo
-from diga.ops.prototypes import Prototypes, class_means
+from diga.ops.prototypes import Prototypes, affinity, class_means
 from diga.types import IGNORE
 
 torch.set_num_threads(1)
@@ -163,6 +163,10 @@ def test_a_class_never_seen(unseen):
     weights = rho.weights(f, unseen)
     distance = rho.distances(f)
     torch.testing.assert_close(distance[:, 2], f.norm(dim=1), **CLOSE)
+    told = rho.distances(f, unseen)
+    assert told[:, 2].isinf().all() if unseen == "ignored" else torch.equal(told, distance)
+    assert torch.equal(told[:, [0, 1, 3, 4]], distance[:, [0, 1, 3, 4]])
+    assert torch.equal(affinity(told), weights)
     if unseen == "origin":
         torch.testing.assert_close(weights, (-distance).softmax(1), **CLOSE)
     else:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from diga.errors import ConfigError
 from diga.recipe import Recipe, override, plain
@@ -192,7 +191,7 @@ def row(label: str, parent: str = "") -> Row:
     ],
 )
 def test_what_a_study_cannot_mean_is_refused(make: Any, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ConfigError, match=said):
         make()
 
 

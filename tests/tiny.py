@@ -196,6 +196,7 @@ class Seen:
         self.begun: list[str] = []
         self.over: dict[str, DigaError | None] = {}
         self.steps: dict[str, int] = {}
+        self.tried: list[tuple[str, int]] = []
 
     def found(self, number: int) -> None:
         self.there = number
@@ -205,6 +206,9 @@ class Seen:
 
     def moved(self, run: StageRun, step: int) -> None:
         self.steps[run.fingerprint] = step
+
+    def again(self, run: StageRun, error: DigaError, tries: int) -> None:
+        self.tried.append((run.fingerprint, tries))
 
     def ended(self, run: StageRun, seconds: float, error: DigaError | None) -> None:
         self.over[run.fingerprint] = error
@@ -263,6 +267,7 @@ def check_failure(place: Place, launched: Launch, states: Any, seen: Seen) -> No
     bad = cells["bad"]
     assert (bad.data.tags["status"], bad.info.status) == ("failed", "FAILED")
     assert bad.data.tags["error"] == str(error)
+    assert bad.data.tags["failure"] == "divergence"
     assert "streets/cityscapes/plain/last/miou" not in bad.data.metrics
     train = {s.data.tags["status"] for s in runs(where, STAGES) if s.data.tags["fingerprint"] == run.fingerprint}
     assert train == {"failed"}

@@ -11,13 +11,13 @@ import gc
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from diga import __version__
-from diga.cli import data, doctor, look, report, work
+from diga.cli import data, doctor, look, report, watch, work
+from diga.cli.stopping import heeding
 from diga.errors import ConfigError, DigaError, StorageError
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # of click, wherever this version of typer keeps it
@@ -49,9 +49,10 @@ app.command("doctor")(doctor.doctor)
 app.command("list")(look.list_)
 app.command("show")(look.show)
 app.command("plan")(look.plan)
-app.command("status")(look.status)
+app.command("status")(watch.status)
 app.command("run")(work.run)
 app.command("ablate")(work.ablate)
+app.command("retry")(work.retry)
 app.command("report")(report.report)
 app.command("serve")(report.serve)
 
@@ -76,14 +77,7 @@ def options(
 def main() -> None:
     """Entry point of the `diga` command."""
     atexit.register(gc.freeze)  # else Python spends most of a second on taking MLflow apart at the end
-    received: list[int] = []
-
-    def terminated(number: int, frame: FrameType | None) -> NoReturn:
-        """SIGTERM unwinds like Ctrl-C, so that what is under way is closed in order."""
-        received.append(128 + number)
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, terminated)
+    received = heeding()
     try:
         code = outcome()
     except SystemExit as ending:

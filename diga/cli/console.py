@@ -32,13 +32,14 @@ Maker = Callable[[], Any]
 
 
 def catalogue(kind: type[Recipe] | type[Study]) -> dict[str, Maker]:
-    """Functions of `experiments` annotated to return a recipe or a study, by "module:function"."""
+    """Functions of `experiments` that return a recipe or a study and need nothing for it, by "module:function"."""
     found: dict[str, Maker] = {}
     for info in pkgutil.iter_modules(experiments.__path__):
         module = importlib.import_module(f"experiments.{info.name}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
             here = function.__module__ == module.__name__ and not name.startswith("_")
-            if here and get_type_hints(function).get("return") is kind:
+            ready = all(p.default is not p.empty for p in inspect.signature(function).parameters.values())
+            if here and ready and get_type_hints(function).get("return") is kind:
                 found[f"{info.name}:{name}"] = function
     return found
 
@@ -190,6 +191,10 @@ class Bars:
             if run.fingerprint not in self.tasks:
                 self.tasks[run.fingerprint] = self.progress.add_task(f"  {title(run)}", total=run.steps or None)
             self.progress.update(self.tasks[run.fingerprint], completed=step)
+
+    def again(self, run: StageRun, error: DigaError, tries: int) -> None:
+        """A stage failed so often, and is tried once more."""
+        out.print(f"  {title(run)}  try {tries} failed, once more: {error}", markup=False)
 
     def ended(self, run: StageRun, seconds: float, error: DigaError | None) -> None:
         """[12/54] warm_up 3fa9c1 seed 0  31.2 s"""

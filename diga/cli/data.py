@@ -59,6 +59,27 @@ def list_() -> None:
         out.print(f"no domain under {root}; `diga data make streets` makes one", markup=False)
 
 
+@app.command("split")
+def split(
+    name: Annotated[str, typer.Argument(help="A domain of GTA5's layout.")] = "gta5",
+) -> None:
+    """Write splits/train.txt of GTA5: the 18,111 of 24,966 frames that DiGA's authors train on."""
+    from diga.data import gta5_list
+    from diga.data.domain import domain
+    from diga.errors import ConfigError
+    from diga.files import write_whole
+
+    found = domain(name, data_root())
+    if found.layout.name != "gta5":
+        raise ConfigError(name, f"has the layout {found.layout.name!r}", "a domain of GTA5's layout")
+    file = found.root / "splits" / "train.txt"
+    if file.exists():
+        raise ConfigError(file, "there is such a list", "none, or it would be lost")
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, "".join(f"{line}\n" for line in gta5_list.names()).encode())
+    out.print(f"{file}: {len(gta5_list.names()):,} frames", markup=False)
+
+
 @app.command("check")
 def check(
     name: Annotated[str, typer.Argument(help="Name of a domain, such as streets/gta5.")],

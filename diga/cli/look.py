@@ -13,7 +13,8 @@ from rich.table import Column, Table
 from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of
 from diga.cli.work import Changes, Tracking, tracking_uri
 from diga.errors import ConfigError
-from diga.recipe import Recipe, dumps, names_in, plain
+from diga.recipe import Recipe, dumps, plain
+from diga.registry import names_in
 from diga.study import Study
 
 

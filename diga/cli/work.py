@@ -1,19 +1,19 @@
-"""`diga run` and `diga ablate`: carry out one recipe, or a study of many."""
+"""`diga run`, `diga ablate`, `diga retry`: carry out one recipe, a study of many, or what failed of it."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from diga.cli.console import Bars, need_streets, out, recipe_of, study_of
-from diga.errors import ConfigError, DigaError, SomeCellsFailed
+from diga.errors import ConfigError, DigaError, SomeCellsFailed, expected_one_of
 from diga.home import home
 from diga.study import Row, Study
 
@@ -21,11 +21,27 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="PATH=VALUE", help="Change a value of the recipe, e.g. warm_up.alpha=0.3."),
 ]
-Address = Annotated[str | None, typer.Option(help="Of a Ray cluster; its own is started without one.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="host:port of a Ray cluster, or auto; $RAY_ADDRESS; its own is started without one."),
+]
 Tracking = Annotated[
     str | None,
     typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow store; SQLite under the run home by default."),
 ]
+Order = Annotated[
+    Literal["rows", "seeds"],
+    typer.Option(help="rows: complete the row that is nearest to it; seeds: a table of the first seed before others."),
+]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, one stage after the other, no Ray.")]
+Cpus = Annotated[float, typer.Option(min=0, help="CPUs a stage, or each of its workers, occupies.")]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or part of one, a stage, or each of its workers, occupies.")]
+Workers = Annotated[int, typer.Option(min=0, help="Workers of Ray Train a training stage gets; 0: one process.")]
+Give = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STAGE:KEY=VALUE,…", help="Other resources for one stage: self_training:gpus=1,workers=2."),
+]
+AtOnce = Annotated[int, typer.Option(min=0, help="Stages at once, at most; 0: as many as the cluster holds.")]
 
 
 def tracking_uri(given: str | None) -> str:
@@ -55,7 +71,7 @@ def run(
     if workers:
         from diga.launch.crew import train_crew
 
-        launch(study, tracking, lambda place: train_crew(place, address, workers, gpus))
+        launch(study, tracking, lambda place, origin: train_crew(place, address, workers, gpus, origin))
     else:
         launch(study, tracking, alone)
 
@@ -64,37 +80,110 @@ def ablate(
     study: Annotated[str, typer.Argument(help="Name of a study, such as diga:table3.")],
     seeds: Annotated[str | None, typer.Option(help="How many, or which: 5, or 0,1,7.")] = None,
     changes: Changes = None,
-    inline: Annotated[
-        bool, typer.Option("--inline", help="In this process, one stage after the other, no Ray.")
-    ] = False,
-    cpus: Annotated[float, typer.Option(min=0, help="CPUs a stage occupies.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs, or part of one, a stage occupies.")] = 0,
+    order: Order = "rows",
+    inline: Inline = False,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    workers: Workers = 0,
+    give: Give = None,
+    at_once: AtOnce = 0,
     address: Address = None,
     tracking: Tracking = None,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="See first that every row's switches change something.")
+    ] = True,
 ) -> None:
     """Carry out a study: every distinct stage once, in parallel, whatever fails stops nothing else.
 
-    Typing the same command again runs only what is missing.
+    Typing the same command again runs only what is missing.  What diverged would diverge again: `diga retry`.
     """
+    from diga.launch.failures import LASTING, MANNERS
+
     wanted = study_of(study, changes or [], seeds)
-    if inline:
-        launch(wanted, tracking, alone)
+    crew = crew_of(inline, address, at_once, cpus, gpus, workers, give or [], wanted)
+    launch(wanted, tracking, crew, order, MANNERS.keys() - LASTING, guard)
+
+
+def retry(
+    study: Annotated[str, typer.Argument(help="Name of a study that was launched, such as table3.")],
+    kind: Annotated[
+        str | None, typer.Option("--class", help="Only what failed so: memory, death, divergence, data, storage, …")
+    ] = None,
+    order: Order = "rows",
+    inline: Inline = False,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    workers: Workers = 0,
+    give: Give = None,
+    at_once: AtOnce = 0,
+    address: Address = None,
+    tracking: Tracking = None,
+) -> None:
+    """Try again what failed of a study, as it was launched: nothing a result depends on is changed."""
+    from diga.launch.failures import MANNERS, kind_of, noted
+    from diga.launch.recorded import study_of as recorded
+    from diga.pipeline import Place
+    from diga.plan import distinct
+    from diga.report.records import client
+
+    if kind is not None and kind not in MANNERS:
+        raise ConfigError("--class", f"found {kind!r}", expected_one_of(kind, MANNERS))
+    wanted, place = recorded(client(tracking_uri(tracking)), study.rpartition(":")[2]), Place.here()
+    stages = distinct(run for cell in wanted.cells() for run in place.stage_runs(cell.recipe))
+    kinds = Counter(kind_of(failure) for f in stages if (failure := noted(place.store, f)))
+    if not (kinds[kind] if kind else kinds.total()):
+        others = ", ".join(f"{number} of class {name}" for name, number in kinds.items())
+        out.print(f"{wanted.name}: nothing failed{f' of class {kind}; {others}' if others else ''}", markup=False)
         return
+    crew = crew_of(inline, address, at_once, cpus, gpus, workers, give or [], wanted)
+    launch(wanted, tracking, crew, order, {kind} if kind else set(MANNERS), guard=False)
+
+
+Crews = Callable[[Any, dict[str, str]], AbstractContextManager[Any]]
+
+
+def crew_of(
+    inline: bool,
+    address: str | None,
+    at_once: int,
+    cpus: float,
+    gpus: float,
+    workers: int,
+    give: list[str],
+    study: Study,
+) -> Crews:
+    """Who carries a study out, as the command line says.  Raises ConfigError for resources that cannot be."""
+    from diga.launch.resources import allotment, made
+
+    if inline:
+        return alone
+    given = allotment(made(cpus, gpus, workers), give)
+    given.suits(study)
     from diga.launch.crew import ray_crew
 
-    launch(wanted, tracking, lambda place: ray_crew(place, address, cpus, gpus))
+    return lambda place, origin: ray_crew(place, address, given, origin, at_once)
 
 
-def alone(place: Any) -> Any:
+def alone(place: Any, origin: dict[str, str]) -> Any:
     """A crew of this process."""
     from diga.launch.crew import Alone
 
-    return nullcontext(Alone(place))
+    return nullcontext(Alone(place, origin=origin))
 
 
-def launch(study: Study, tracking: str | None, crew: Callable[[Any], AbstractContextManager[Any]]) -> None:
-    """Carry a study out with a crew, show its progress, say what came of it."""
-    from diga.launch.provenance import tags
+def launch(
+    study: Study,
+    tracking: str | None,
+    crew: Crews,
+    order: Literal["rows", "seeds"] = "rows",
+    kinds: Collection[str] | None = None,
+    guard: bool = False,
+) -> None:
+    """Carry a study out with a crew, show its progress, say what came of it.
+
+    kinds: classes of failure of an earlier launch that are tried again; all of them, if None.
+    """
+    from diga.launch import failures, provenance
     from diga.launch.studies import Launch
     from diga.launch.tracking import Tracker
     from diga.pipeline import Place
@@ -102,25 +191,47 @@ def launch(study: Study, tracking: str | None, crew: Callable[[Any], AbstractCon
     place = Place.here()
     for row in study.rows:
         need_streets(row.recipe, place.data)
-    plan = Launch(study, place)
+    plan = Launch(study, place, order)
+    if guard:
+        from diga.launch.guard import check
+
+        check(study, place)
     uri = tracking_uri(tracking)
     tracker = Tracker(uri, place.home / "mlflow-artifacts")
+    again = failures.MANNERS if kinds is None else kinds
     with Bars(plan.stages) as bars:
-        states = plan(tracker, lambda: crew(place), bars, tags())
+        hands = lambda: crew(place, provenance.origin())  # noqa: E731
+        states = plan(tracker, hands, bars, provenance.tags(), provenance.artifacts(), frozenset(again))
     if warning := plan.warning():
         print(f"warning: {warning}", file=sys.stderr)
-    conclude(study, states, plan.errors())
+    conclude(study, states, plan.errors(), uri)
 
 
-def conclude(study: Study, states: Counter[str], errors: list[tuple[Any, DigaError]]) -> None:
-    """The closing lines.  Raises the failure a lone cell had, or SomeCellsFailed."""
+def conclude(study: Study, states: Counter[str], errors: list[tuple[Any, DigaError]], uri: str) -> None:
+    """The closing lines.  Raises the failure a lone cell had, or, its report written, SomeCellsFailed."""
     out.print(f"{study.name}: {states['done']} of {states.total()} cells done", markup=False)
+    name = shlex.quote(study.name)
     if not states["failed"]:
-        out.print(f"  next: diga report {shlex.quote(study.name)}", markup=False)
+        out.print(f"  next: diga report {name}", markup=False)
         return
     if states.total() == 1:
         raise errors[0][1]
-    raise SomeCellsFailed(study.name, f"{states['failed']} cells failed", "the others are done; type it again")
+    from diga.launch.failures import kind_of
+
+    kinds = ", ".join(sorted({kind_of(error) for _, error in errors}))
+    written = f"the report is in {report_on(study, uri)}"
+    raise SomeCellsFailed(study.name, f"{states['failed']} cells failed: {kinds}", f"{written}; diga retry {name}")
+
+
+def report_on(study: Study, uri: str) -> Path:
+    """The folder of the study's report, written anew; a warning if it cannot be."""
+    from diga.report.build import build
+
+    try:
+        return build(study.name, uri, home() / "reports")
+    except Exception as failure:  # what was computed is not in question
+        print(f"warning: no report: {type(failure).__name__}: {failure}", file=sys.stderr)
+        return home() / "reports"
 
 
 def headline(row: Row) -> str:

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from diga.data.labels import UNKNOWN, VOID_IDS, Bytes, lookup, raw_table, to_train_ids
+from diga.data.labels import IGNORE, UNKNOWN, VOID_IDS, Bytes, lookup, raw_table, to_train_ids
+from diga.data.parts import Part, parted
 from diga.errors import ConfigError, DataError, expected_one_of
 from diga.home import data_root
 
 MAX_PIXELS = 80_000_000  # below Pillow's own alarm; the largest driving sets have about 25 million
 MAX_BYTES = 1 << 29
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+Raw = NDArray[np.uint8] | NDArray[np.uint16]  # ids as a label file stores them
 
 
 # --- bytes and pixels --------------------------------------------------------------------
@@ -59,8 +62,8 @@ def check_png(path: Path, data: bytes) -> None:
     raise DataError(path, f"cut short: {size} bytes end inside the chunk at byte {at}", "a whole PNG")
 
 
-def _decoded(path: Path, data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """Pillow's image, fully decoded, header judged first.  EXIF orientation is not applied."""
+def decoded(path: Path, data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Pillow's image, fully decoded, header judged first.  EXIF orientation is not applied.  Raises DataError."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ConfigError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", "switched on", "off: it fills damage with grey")
     if data.startswith(PNG_SIGNATURE):
@@ -84,7 +87,7 @@ def decode_image(path: Path, data: bytes) -> Bytes:
 
     16-bit RGB keeps its high bytes, as Pillow reads it.  Any other mode is a DataError that names it.
     """
-    image = _decoded(path, data, ("PNG", "JPEG"))
+    image = decoded(path, data, ("PNG", "JPEG"))
     if image.mode == "RGBA" and image.getchannel("A").tobytes().strip(b"\xff"):
         raise DataError(path, "RGBA image with transparent pixels", "an opaque RGB image")
     if image.mode not in ("RGB", "RGBA", "L", "P", "1"):
@@ -97,7 +100,7 @@ def decode_ids(path: Path, data: bytes) -> Bytes:
 
     Anything else is a DataError: colours are not ids, JPEG is lossy, Pillow would rescale 2- and 4-bit grey.
     """
-    image = _decoded(path, data, ("PNG",))
+    image = decoded(path, data, ("PNG",))
     if image.mode not in ("P", "L") or (image.mode == "L" and data[24] != 8):
         found = f"{data[24]}-bit " * (image.mode in ("L", "1"))
         raise DataError(path, f"label map of mode {found}{image.mode}", "ids in a palette or 8-bit grey PNG")
@@ -145,6 +148,8 @@ class Layout:
     stem: Callable[[Path], str]  # image file -> name unique in the domain
     label_of: Callable[[Path, Path], Path]  # root, image file -> where its label must be
     void: tuple[int, ...] = VOID_IDS  # raw ids that are known and count nowhere
+    raw: tuple[tuple[int, ...], ...] | None = None  # raw ids of each of the nineteen classes; None: Cityscapes'
+    decode: Callable[[Path, bytes], Raw] = decode_ids  # label file, its bytes -> (H, W) raw ids
 
     @property
     def known(self) -> str:
@@ -155,7 +160,13 @@ class Layout:
     @cached_property
     def table(self) -> Bytes:
         """(256,) train id of each raw id, IGNORE, or UNKNOWN."""
-        return raw_table(self.void)
+        if self.raw is None:
+            return raw_table(self.void)
+        table = np.full(256, UNKNOWN, np.uint8)
+        table[list(self.void)] = IGNORE
+        for k, ids in enumerate(self.raw):
+            table[list(ids)] = k
+        return table
 
 
 # --- domains -----------------------------------------------------------------------------
@@ -163,35 +174,49 @@ class Layout:
 
 @dataclass(frozen=True)
 class Domain:
-    """A named tree on disk, `streets/gta5` for example, and the layout it is in."""
+    """A named tree on disk, `streets/gta5` for example, the layout it is in, and which part of it is trained on."""
 
-    name: str
+    name: str  # with its part
     root: Path
     layout: Layout = field(repr=False)
+    part: Part | None = None
     left_out: frozenset[str] = frozenset()  # stems of damaged samples that the user decided to do without
 
     def without(self, stems: Iterable[str]) -> Domain:
         """This domain with some samples left out."""
         return replace(self, left_out=self.left_out | frozenset(stems))
 
+    @property
+    def tree(self) -> str:
+        """The name without the part."""
+        return self.name.removesuffix(f"@{self.part}")
+
+    def part_of(self, split: str) -> Part | None:
+        """The part of a split that this domain is: only training images come in parts."""
+        return self.part if split == "train" else None
+
     def samples(self, split: str, labelled: bool) -> tuple[Sample, ...]:
         """The samples of a split, sorted by stem; without `labelled`, label folders are not even listed.
 
-        Raises DataError on an empty split, a stem that occurs twice, an image or label without its partner.
+        Raises DataError on an empty split, a stem that occurs twice, an image or label without its partner,
+        more parts than images.
         """
-        images = self.layout.images(self.root, split)
-        labels = self._labels(split, images) if labelled else {}
-        found = sorted(Sample(self.layout.stem(image), image, labels.get(image)) for image in images)
-        self._unique(found)
-        found = [sample for sample in found if sample.stem not in self.left_out]
+        images = {image: self.layout.stem(image) for image in self.layout.images(self.root, split)}
+        self._unique(images)
+        part = self.part_of(split)
+        chosen = part.of(images.values(), f"{self.name}/{split}") if part else frozenset(images.values())
+        labels = self._labels(split, images, chosen) if labelled else {}
+        mine = sorted(Sample(stem, image, labels.get(image)) for image, stem in images.items() if stem in chosen)
+        found = tuple(sample for sample in mine if sample.stem not in self.left_out)
         if not found:
             raise DataError(f"{self.name}/{split}", "0 images are left", "at least one that is not left out")
-        return tuple(found)
+        return found
 
-    def _labels(self, split: str, images: list[Path]) -> dict[Path, Path]:
+    def _labels(self, split: str, images: dict[Path, str], chosen: frozenset[str]) -> dict[Path, Path]:
+        """Where each label lies; one must for each image that is `chosen`, and for none that is not there."""
         wanted = {image: self.layout.label_of(self.root, image) for image in images}
         here = set(self.layout.labels(self.root, split))
-        missing = sorted(label for label in wanted.values() if label not in here)
+        missing = sorted(label for image, label in wanted.items() if images[image] in chosen and label not in here)
         stray = sorted(here - set(wanted.values()))
         if missing:
             listed = ", ".join(str(p.relative_to(self.root)) for p in missing[:10])
@@ -204,9 +229,9 @@ class Domain:
             raise DataError(stray[0], f"{len(stray)} labels have no image: {listed}", "one image a label")
         return wanted
 
-    def _unique(self, samples: list[Sample]) -> None:
+    def _unique(self, images: dict[Path, str]) -> None:
         seen: dict[str, Path] = {}
-        for stem, image, _ in samples:
+        for image, stem in sorted(images.items()):
             if (other := seen.setdefault(stem.lower(), image)) != image:
                 raise DataError(image, f"has the stem of {other}", "stems that differ in more than case")
 
@@ -223,13 +248,15 @@ class Domain:
 
     def ids(self, path: Path, data: bytes) -> Bytes:
         """Label file to (H, W) uint8 train ids or IGNORE.  Raises DataError on ids outside the layout."""
-        raw = decode_ids(path, data)
-        ids = to_train_ids(raw, self.layout.table)
-        if (ids == UNKNOWN).any():
-            counts = np.bincount(raw.ravel(), minlength=256)
-            found = [f"{i} ({counts[i]} pixels)" for i in range(256) if counts[i] and self.layout.table[i] == UNKNOWN]
+        raw = self.layout.decode(path, data)
+        ids = to_train_ids(raw.astype(np.uint8, copy=False), self.layout.table)
+        if raw.dtype != np.uint8:
+            ids[raw > 255] = UNKNOWN
+        if (wrong := ids == UNKNOWN).any():
+            found = zip(*np.unique(raw[wrong], return_counts=True), strict=True)
+            what = ", ".join(f"{i} ({n} pixels)" for i, n in found)
             known = f"an id of the {self.layout.name} map: {self.layout.known}"
-            raise DataError(path, f"unknown label ids {', '.join(found)}", known)
+            raise DataError(path, f"unknown label ids {what}", known)
         return ids
 
 
@@ -248,14 +275,15 @@ def domain(name: str, root: Path | None = None) -> Domain:
     from diga.data import LAYOUTS  # the registry imports the layouts, which import this module
 
     root = data_root() if root is None else root
-    parts = name.split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+    path, part = (name, None) if name.split("/")[-1] in LAYOUTS else parted(name)
+    folders = path.split("/")
+    if any(folder in ("", ".", "..") or "\0" in folder for folder in folders):
         raise ConfigError(name, "no domain", "a relative path such as 'streets/gta5'")
-    if parts[-1] not in LAYOUTS:
-        raise ConfigError(name, f"{parts[-1]!r} is no layout", expected_one_of(parts[-1], LAYOUTS))
-    if not root.joinpath(*parts).is_dir():
-        raise DataError(root / name, "no such folder", expected_one_of(name, existing(root)))
-    return Domain(name, root.joinpath(*parts), LAYOUTS[parts[-1]])
+    if folders[-1] not in LAYOUTS:
+        raise ConfigError(name, f"{folders[-1]!r} is no layout", expected_one_of(folders[-1], LAYOUTS))
+    if not root.joinpath(*folders).is_dir():
+        raise DataError(root / path, "no such folder", expected_one_of(path, existing(root)))
+    return Domain(name, root.joinpath(*folders), LAYOUTS[folders[-1]], part)
 
 
 def existing(root: Path, depth: int = 3) -> list[str]:

@@ -1,8 +1,10 @@
-"""Weak geometric augmentation: one flip, scaling and crop for an image and its label (or stored guess).
+"""Weak geometric augmentation: one flip, scaling and crop for an image and all that is known of its pixels.
 
-The law is that of DiGA's loaders: flip; scale height and width by independent factors; cut a window at a
-uniform place, or, when a side is now shorter than the window's, stretch the whole to the window's size.
-Images are resampled bicubically with Pillow's antialiasing, ids by nearest neighbour.
+The law is that of DiGA's loaders: flip; resize some rows of a batch to a size of their own; scale height and
+width by independent factors; cut a window at a uniform place, or, when a side is now shorter than the window's,
+stretch the whole to the window's size; where asked, draw a source window of few classes again.
+Images are resampled bicubically with Pillow's antialiasing, from their own size to the scaled one at once; ids
+by nearest neighbour.
 
 The window is found first and only its pixels are resampled: the cost is the crop's, not the image's.
 """
@@ -10,14 +12,17 @@ The window is found first and only its pixels are resampled: the cost is the cro
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diga.data.labels import Bytes
+from diga.data.labels import IGNORE, Bytes
 from diga.errors import ConfigError
+from diga.settings import Frames
+
+DRAWS = 5  # of a window that has to show several classes, the first included
 
 
 class View(NamedTuple):
@@ -53,6 +58,25 @@ class View(NamedTuple):
             rows = rows[self.top : self.top + self.crop[0]]
             columns = columns[self.left : self.left + self.crop[1]]
         return self._flipped(_at(_at(label, rows, 0), columns, 1))
+
+    def cells(self, field: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        """Values (K, h, w) on a grid over a whole image of `size` (H, W), at the cells of the crop (K, h', w').
+
+        A cell has as many pixels a side as the grid has on the image, to the next integer, so the crop has
+        h' = round(crop height / round(H / h)) rows; each takes the value of the cell of the whole image that
+        holds its centre.
+        """
+        rows = self._cells(0, field.shape[1], size[0], self.height, self.top)
+        columns = self._cells(1, field.shape[2], size[1], self.width, self.left)
+        return field[:, rows[:, None], columns[::-1] if self.flip else columns]
+
+    def _cells(self, axis: int, cells: int, side: int, scaled: int, start: int) -> NDArray[np.intp]:
+        crop = self.crop[axis]
+        n = max(1, round(crop / max(1, round(side / cells))))
+        if self.stretched:
+            return _nearest(cells, n)  # the crop is the whole image
+        twice = 2 * n * start + (2 * np.arange(n) + 1) * crop  # 2 n times the centres, in scaled pixels
+        return (twice * cells // (2 * n * scaled)).astype(np.intp)
 
     def _flipped(self, x: Bytes) -> Bytes:
         return x[:, ::-1] if self.flip else x
@@ -116,12 +140,46 @@ def draw(
     return View(height, width, top, left, crop, bool(u[4] < flip))
 
 
-def checked(crop: tuple[int, int], scale: tuple[float, float], flip: float) -> dict[str, Any]:
-    """The arguments of `draw`, or a ConfigError that names the one out of bounds."""
-    if len(crop) != 2 or min(crop) < 1:
-        raise ConfigError("crop", f"found {crop}", "height and width of at least 1 pixel")
-    if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 16):
-        raise ConfigError("scale", f"found {scale}", "two factors, 0 < low <= high <= 16")
-    if not 0 <= flip <= 1:
-        raise ConfigError("flip", f"found {flip}", "a probability")
-    return {"crop": (crop[0], crop[1]), "scale": (scale[0], scale[1]), "flip": float(flip)}
+class Law(NamedTuple):
+    """How the views of a role's images are drawn."""
+
+    crop: tuple[int, int]
+    flip: float
+    scale: tuple[float, float]
+    sizes: tuple[tuple[int, int], ...]  # (H, W) of each row of a batch; none: every image's own
+    gate: bool
+
+    @classmethod
+    def of(cls, role: str, frames: Frames, crop: tuple[int, int], flip: float, batch: int) -> Self:
+        """The law of a role's frames, or a ConfigError that names the argument out of bounds."""
+        sizes = tuple((size.height, size.width) for size in frames.sizes for _ in range(size.images))
+        if len(crop) != 2 or min(crop) < 1:
+            raise ConfigError("crop", f"found {crop}", "height and width of at least 1 pixel")
+        if not 0 <= flip <= 1:
+            raise ConfigError("flip", f"found {flip}", "a probability")
+        if sizes and len(sizes) != batch:
+            raise ConfigError(
+                f"{role}_frames.sizes", f"{len(sizes)} images in the sizes, {batch} in a batch", "as many"
+            )
+        if frames.gate and role != "source":
+            raise ConfigError(
+                f"{role}_frames.gate", "found true", "false: only a source crop has labels to judge it by"
+            )
+        return cls((crop[0], crop[1]), float(flip), frames.scale, sizes, frames.gate)
+
+    def view(self, size: tuple[int, int], row: int, chance: np.random.Generator, label: Bytes | None = None) -> View:
+        """The view of an image of `size` (H, W) in `row` of a global batch; the gate looks at its label (H, W)."""
+        size = self.sizes[row] if self.sizes else size
+        view = draw(size, self.crop, self.scale, self.flip, chance)
+        if self.gate and label is not None:
+            for _ in range(DRAWS - 1):
+                if rich(view.label(label)):
+                    break
+                view = draw(size, self.crop, self.scale, self.flip, chance)
+        return view
+
+
+def rich(label: Bytes) -> bool:
+    """Whether three ids of a crop (H, W), void as one, cover more than 2 % of it each, or two that are not void."""
+    seen = np.flatnonzero(50 * np.bincount(label.ravel()) > label.size)
+    return len(seen) > 2 or (len(seen) == 2 and IGNORE not in seen)

@@ -96,6 +96,7 @@ def manifest(
     `cache` is a folder; `labelled=False` never opens a label file.  Up to `skip` damaged samples are left out
     and listed (`domain.without(stem for stem, _ in manifest.skipped)` leaves them out of training, too); one
     more is a DataError that names the first.  `workers` are threads: Pillow and hashing free the interpreter.
+    A part has a manifest and a digest of its own, and shares the cache with the whole and its other parts.
     """
     samples = domain.samples(split, labelled)
     file = cache / _cache_name(domain, split, labelled) if cache else None
@@ -115,9 +116,16 @@ def manifest(
     found = Manifest(pa.Table.from_pylist(rows, SCHEMA), tuple(bad))
     if not rows:
         raise DataError(f"{domain.name}/{split}", "0 whole images", bad[0][1])
-    if file and (len(rows) != len(known) or any(row is not known.get(row["image"]) for row in rows)):
-        _store(file, domain, found.table)
+    if file:
+        _remember(file, domain, known if domain.part_of(split) else {}, known, rows)
     return found
+
+
+def _remember(file: Path, domain: Domain, others: dict[str, Row], known: dict[str, Row], rows: list[Row]) -> None:
+    """Store the rows, and beside a part's those of other parts, unless all of it is in the cache."""
+    table = others | {row["image"]: row for row in rows}
+    if len(table) != len(known) or any(row is not known.get(image) for image, row in table.items()):
+        _store(file, domain, pa.Table.from_pylist(list(table.values()), SCHEMA))
 
 
 def _at_most(skip: int, bad: list[tuple[str, str]], latest: DataError) -> None:
@@ -205,7 +213,7 @@ def verify(domain: Domain, split: str, labelled: bool, manifest: Manifest, progr
 
 def _cache_name(domain: Domain, split: str, labelled: bool) -> str:
     kind = "labelled" if labelled else "images"
-    return f"{domain.name.replace('/', '__')}.{split}.{kind}.parquet"
+    return f"{domain.tree.replace('/', '__')}.{split}.{kind}.parquet"
 
 
 def _facts(domain: Domain) -> bytes:

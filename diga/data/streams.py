@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,46 +14,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from diga.data import geometry
-from diga.data.domain import Domain, Sample, decode_ids, read_bytes, same_size
-from diga.data.labels import IGNORE, Bytes
-from diga.errors import ConfigError, DataError, DigaError
-from diga.types import Batch, Pair
+from diga.data.domain import Domain, Sample, same_size
+from diga.data.labels import Bytes
+from diga.data.shelf import Entry, Role, Shelf, Stored, check_stored, entries, stored_guess, stored_painting
+from diga.data.shelf import check_stems as check_stems
+from diga.errors import ConfigError, DataError, DigaError, expected_one_of
+from diga.settings import Frames
+from diga.types import Batch, Guess, Pair
 
+OWN_SIZE = Frames()  # every image at its own size
 MEMORY = 1 << 29  # bytes of decoded pictures that a stream keeps
-Role = Literal["source", "target"]
 ROLES: dict[Role, int] = {"source": 1, "target": 2}
-
-
-class Entry(NamedTuple):
-    """A sample and the domain that reads it."""
-
-    domain: Domain
-    sample: Sample
-
-
-class Shelf:
-    """Decoded arrays, kept until a budget of bytes is spent.
-
-    Nothing is ever put out: an epoch visits every picture once, the order in which "least recently used"
-    would throw each one out just before its next use.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self.budget, self.used = budget, 0
-        self.kept: dict[Path, Bytes] = {}
-
-    def get(self, key: Path, read: Callable[[], Bytes]) -> Bytes:
-        """The array of `key`, read if it is not here."""
-        if (found := self.kept.get(key)) is not None:
-            return found
-        found = read()
-        if self.used + found.nbytes <= self.budget:
-            self.kept[key] = found
-            self.used += found.nbytes
-        return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"budget": self.budget, "used": 0, "kept": {}}  # a copy in another process starts empty
 
 
 @lru_cache(maxsize=16)
@@ -84,8 +55,10 @@ class PairStream(Dataset[Pair]):
     """Item t is the Pair of global step t, the rows of this rank alone.
 
     Several domains are one long list, so each is drawn in proportion to its size.  A role that is not in
-    `read` is never listed nor opened and comes as empty tensors (0, 3, H, W).  `guesses` is a folder of
-    `<stem>.png`, 8-bit train ids of the size of their target image.  Damage raises the manifest's DataError.
+    `read` is never listed nor opened and comes as empty tensors (0, 3, H, W).  `guesses` is the folder of a
+    stage that stored labels of target images, with what `asks` names beside them; `paintings` a folder of
+    `<stem>.png`, painted source images.  All are of the size of their image and cropped with it.
+    Damage raises the manifest's DataError.
     """
 
     def __init__(
@@ -94,7 +67,8 @@ class PairStream(Dataset[Pair]):
         targets: Sequence[Domain],
         *,
         crop: tuple[int, int],
-        scale: tuple[float, float] = (1.0, 1.0),
+        source_frames: Frames = OWN_SIZE,
+        target_frames: Frames = OWN_SIZE,
         flip: float = 0.5,
         batch: int,
         seed: int,
@@ -102,76 +76,103 @@ class PairStream(Dataset[Pair]):
         rank: int = 0,
         world: int = 1,
         guesses: Path | None = None,
+        asks: frozenset[str] = frozenset(),
+        paintings: Path | None = None,
         read: frozenset[str] = frozenset({"source", "target"}),
         memory: int = MEMORY,
     ) -> None:
-        self.how = geometry.checked(crop, scale, flip)
+        self.laws = {
+            "source": geometry.Law.of("source", source_frames, crop, flip, batch),
+            "target": geometry.Law.of("target", target_frames, crop, flip, batch),
+        }
         self.rows, self.batch, self.seed, self.classes = rows(rank, world, batch), batch, seed, classes
-        self.crop, self.guesses, self.shelf = crop, guesses, Shelf(memory)
-        self.sources = _entries(sources, labelled=True) if "source" in read else []
-        self.targets = _entries(targets, labelled=False) if "target" in read else []
+        self.crop, self.shelf = crop, Shelf(memory)
+        self.guesses, self.asks, self.paintings = guesses, _asked(asks, guesses), paintings
+        self.sources = entries(sources, labelled=True) if "source" in read else []
+        self.targets = entries(targets, labelled=False) if "target" in read else []
         for role, wanted in (("source", self.sources), ("target", self.targets)):
             if role in read and not wanted:
                 raise ConfigError(f"{role}s", f"0 {role} domains", f"one at least: this stage reads the {role}")
         if guesses and self.targets:
-            _check_guesses(guesses, self.targets)
+            check_stored([guesses / kind for kind in ("labels", *sorted(asks))], self.targets, "target")
+        if paintings and self.sources:
+            check_stored([paintings], self.sources, "source")
 
     def __getitem__(self, t: int) -> Pair:
-        image, label = self._batch("source", t, self.sources)
-        target, guess = self._batch("target", t, self.targets)
-        return Pair(Batch(image, _labels(label, self.crop)), target, _labels(guess, self.crop) if guess else None)
+        return Pair(self._source(t), *self._target(t))
 
-    def _batch(self, role: Role, t: int, entries: list[Entry]) -> tuple[Tensor, list[Bytes]]:
-        """Images (B, 3, H, W) in [0, 1], and the label or guess of each as far as there are any."""
-        images, labels = [], []
-        for row in self.rows if entries else ():
-            entry = entries[index(self.seed, role, t * self.batch + row, len(entries))]
-            image, label = self._image(entry), self._label(entry, role)
-            chance = np.random.default_rng((self.seed, ROLES[role], t, row))
-            view = geometry.draw(image.shape[:2], chance=chance, **self.how)
+    def _source(self, t: int) -> Batch:
+        images, labels, painted = [], [], []
+        for row, entry in self._drawn("source", self.sources, t):
+            image, label = self._image(entry), self._label(entry)
+            same_size(entry.sample.label, label, entry.sample.image, image)
+            view = self.laws["source"].view(image.shape[:2], row, self._chance("source", t, row), label)
             images.append(view.image(image))
-            if label is not None:
-                same_size(self._label_file(entry, role), label, entry.sample.image, image)
-                labels.append(view.label(label))
-        return _images(images, self.crop), labels
+            labels.append(view.label(label))
+            if self.paintings:
+                painted.append(view.image(stored_painting(self.shelf, self.paintings, entry, image)))
+        some = _images(painted, self.crop) if painted else None
+        return Batch(_images(images, self.crop), _labels(labels, self.crop), some)
+
+    def _target(self, t: int) -> tuple[Tensor, Guess | None]:
+        images, guesses = [], []
+        for row, entry in self._drawn("target", self.targets, t):
+            image = self._image(entry)
+            view = self.laws["target"].view(image.shape[:2], row, self._chance("target", t, row))
+            images.append(view.image(image))
+            if self.guesses:
+                whole = stored_guess(self.shelf, self.guesses, entry, image, self.classes, self.asks)
+                guesses.append(_cropped(whole, view, image))
+        return _images(images, self.crop), _guess(guesses, self.crop) if guesses else None
+
+    def _drawn(self, role: Role, found: list[Entry], t: int) -> Iterator[tuple[int, Entry]]:
+        """Each row of this rank and the sample that stands there."""
+        for row in self.rows if found else ():
+            yield row, found[index(self.seed, role, t * self.batch + row, len(found))]
+
+    def _chance(self, role: Role, t: int, row: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, ROLES[role], t, row))
+
+    # --- files, once each while there is room ---------------------------------------------
 
     def _image(self, entry: Entry) -> Bytes:
         return self.shelf.get(entry.sample.image, lambda: entry.domain.image(entry.sample))
 
-    def _label_file(self, entry: Entry, role: Role) -> Path | None:
-        if role == "source":
-            return entry.sample.label
-        return self.guesses / f"{entry.sample.stem}.png" if self.guesses else None
-
-    def _label(self, entry: Entry, role: Role) -> Bytes | None:
-        if (path := self._label_file(entry, role)) is None:
-            return None
-        if role == "source":
-            return self.shelf.get(path, lambda: entry.domain.label(entry.sample, self.classes))
-        return self.shelf.get(path, lambda: read_guess(path, self.classes))
+    def _label(self, entry: Entry) -> Bytes:
+        assert entry.sample.label
+        return self.shelf.get(entry.sample.label, lambda: entry.domain.label(entry.sample, self.classes))
 
 
-def _entries(domains: Sequence[Domain], labelled: bool) -> list[Entry]:
-    return [Entry(domain, sample) for domain in domains for sample in domain.samples("train", labelled)]
+def _asked(asks: frozenset[str], guesses: Path | None) -> frozenset[str]:
+    for name in sorted(asks - {"confidence", "probabilities"}):
+        raise ConfigError("asks", f"found {name!r}", expected_one_of(name, ("confidence", "probabilities")))
+    if asks and not guesses:
+        raise ConfigError("asks", f"{', '.join(sorted(asks))} of no labels", "the folder of a stage that stored labels")
+    return asks
 
 
-def _check_guesses(folder: Path, targets: list[Entry]) -> None:
-    stems = [entry.sample.stem for entry in targets]
-    if len(set(stems)) < len(stems):
-        raise ConfigError("targets", "two target domains share file stems", "one name for each stored guess")
-    missing = [stem for stem in stems if not (folder / f"{stem}.png").is_file()]
-    if missing:
-        what = f"{len(missing)} of {len(stems)} stored guesses are missing: {', '.join(missing[:10])}"
-        raise DataError(folder, what, "<stem>.png of every target training image")
+def _cropped(stored: Stored, view: geometry.View, image: Bytes) -> Stored:
+    """What is stored of a whole image, at the pixels and cells of its crop."""
+    label, sure, soft = stored
+    return Stored(
+        view.label(label),
+        None if sure is None else view.label(sure),
+        None if soft is None else view.cells(soft, image.shape[:2]),
+    )
 
 
-def read_guess(path: Path, classes: int) -> Bytes:
-    """(H, W) uint8 ids below `classes` or IGNORE, as an earlier stage stored them.  Raises DataError."""
-    ids = decode_ids(path, read_bytes(path))
-    wrong = (ids >= classes) & (ids != IGNORE)
-    if wrong.any():
-        raise DataError(path, f"ids {np.unique(ids[wrong]).tolist()}", f"0 to {classes - 1}, or {IGNORE}")
-    return ids
+def _guess(stored: Sequence[Stored], crop: tuple[int, int]) -> Guess:
+    """Raises DataError where the crops' cells do not make one grid."""
+    sure = [each.confidence for each in stored if each.confidence is not None]
+    soft = [each.probabilities for each in stored if each.probabilities is not None]
+    if len(grids := {each.shape[1:] for each in soft}) > 1:
+        what = f"probabilities on grids of {' and '.join(f'{h} x {w}' for h, w in sorted(grids))} cells in one batch"
+        raise DataError("targets", what, "the same number of pixels a cell in all target images")
+    return Guess(
+        _labels([each.label for each in stored], crop),
+        torch.from_numpy(np.stack(sure)).float().div_(255) if sure else None,
+        torch.from_numpy(np.stack(soft)).float() if soft else None,
+    )
 
 
 def _images(images: Sequence[Bytes], crop: tuple[int, int]) -> Tensor:

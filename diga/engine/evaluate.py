@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 
 import torch
@@ -25,7 +26,7 @@ def predict(net: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
 @torch.no_grad()
 def confusions(net: nn.Module, batches: Iterable[Batch], protocol: Protocol, classes: int) -> Tensor:
     """(N, K, K) pixel counts of N images one by one, row = truth, column = prediction."""
-    counts = [confusion(predict(net, image, protocol), label, classes) for image, label in batches]
+    counts = [confusion(predict(net, batch.image, protocol), batch.label, classes) for batch in batches]
     return torch.cat(counts).cpu()
 
 
@@ -42,3 +43,8 @@ def reestimated(net: nn.Module, images: Iterable[Tensor]) -> nn.Module:
             norm.momentum = 1 / (i + 1)
         copy(batch)
     return copy.eval()
+
+
+def present(values: Mapping[str, float]) -> dict[str, float]:
+    """The values there are: what has none, a class that is nowhere for one, is left out."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,24 @@ if TYPE_CHECKING:
 Step = Callable[[Pair, int], Updates]
 
 
-def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "student") -> None:
+def fit(
+    run: Run,
+    nets: nn.ModuleDict,
+    step: Step,
+    plan: Plan,
+    keep: str = "student",
+    plans: Mapping[str, Plan] | None = None,
+) -> None:
     """Descend `step` for `plan.steps` updates and leave `nets` as the run's artifact.
 
     `step(pair, t)` yields `(network, losses)` once per update: a segmentation method yields once, a
     GAN twice.  A fit that was cut short goes on from its last checkpoint and ends bit for bit where
     an unbroken one does: all chance is a function of seed and step.  Weights of `nets[keep]` are
-    also kept at the plan's snapshots.  Raises Diverged, naming step and term.
+    also kept at the plan's snapshots.  A network named in `plans` descends by its own.  Raises Diverged,
+    naming step and term.
     """
-    optims = {k: optimizer(n, plan) for k, n in nets.items() if any(p.requires_grad for p in n.parameters())}
+    plan_of = dict.fromkeys(nets, plan) | dict(plans or {})
+    optims = {k: optimizer(n, plan_of[k]) for k, n in nets.items() if any(p.requires_grad for p in n.parameters())}
     start = resume(run, nets, optims)
     pending: dict[int, Losses] = {}
     for t, pair in enumerate(run.pairs(start, plan.steps), start):
@@ -40,7 +49,7 @@ def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "stud
         updates = step(pair, t)
         while update := run.under_precision(partial(next, updates, None)):
             name, losses = update
-            descend(nets[name], optims[name], losses, plan.lr_at(t))
+            descend(nets[name], optims[name], losses, plan_of[name].lr_at(t))
             pending[t] |= {f"loss/{k}": v.detach() for k, v in losses.items()}
         done = t + 1
         if done % run.pace.log == 0 or done % run.pace.save == 0 or done == plan.steps:
@@ -65,6 +74,8 @@ def tell(run: Run, pending: dict[int, Losses], plan: Plan) -> None:
     """Report the losses since last time, fetched from the device at once; refuse what is not finite."""
     if not pending:
         return
+    for t in run.watched.keys() & pending.keys():
+        pending[t] |= run.watched.pop(t)
     terms = [(t, name) for t, losses in pending.items() for name in losses]
     values = parallel.mean(torch.stack([pending[t][name].float() for t, name in terms])).tolist()
     rows: dict[int, dict[str, float]] = {t: {"lr": plan.lr_at(t)} for t in pending}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -17,17 +17,19 @@ from diga import models
 from diga.data import streams
 from diga.data.domain import Domain, domain
 from diga.data.manifest import class_weights, manifest
-from diga.engine import checkpoint, parallel, pictures, scoring
+from diga.engine import checkpoint, feed, labelling, parallel, pictures, scoring
 from diga.engine.evaluate import predict
 from diga.engine.fit import Step, finite, fit
 from diga.engine.spool import Spool
 from diga.errors import Diverged
+from diga.models import pretrained
 from diga.models.norm import freeze, statistics
 from diga.ops.chance import Chance
 from diga.ops.losses import counted, cross_entropy, hard_cross_entropy, upsample
-from diga.recipe import Recipe, Stage
+from diga.recipe import Recipe
 from diga.settings import Normalise, Plan, Statistics
-from diga.types import Pair, Prediction
+from diga.stage import Draws, Kept, Stage
+from diga.types import Losses, Pair, Prediction
 
 ARTIFACT = "artifact.pt"
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class Run:
     device: torch.device = CPU
     pace: Pace = Pace()
     progress: Callable[[int, int], None] = lambda done, total: None
+    watched: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,7 @@ class Run:
     @cached_property
     def entropy(self) -> int:
         """What all chance of this run starts from: the recipe's seed and the stage's stream."""
-        sequence = np.random.SeedSequence([self.recipe.seed, self.recipe.stages[self.stage].stream()])
+        sequence = np.random.SeedSequence([self.recipe.seed, self.own.stream()])
         return int(sequence.generate_state(1, np.uint64)[0])
 
     def seed(self, t: int) -> None:
@@ -85,10 +88,20 @@ class Run:
 
     def chance(self, t: int, purpose: int = 0) -> Chance:
         """The random draws of step `t`: a function of seed and step, whatever the number of workers."""
-        rows = streams.rows(self.rank, self.world, self.recipe.batch)
-        return Chance((self.entropy, t, purpose), rows, self.recipe.batch, self.device)
+        rows = streams.rows(self.rank, self.world, self.draws.batch)
+        return Chance((self.entropy, t, purpose), rows, self.draws.batch, self.device)
 
     # --- networks -----------------------------------------------------------------------
+
+    @cached_property
+    def own(self) -> Stage:
+        """The hyper-parameters of the stage that is carried out."""
+        return self.recipe.stages[self.stage]
+
+    @cached_property
+    def draws(self) -> Draws:
+        """How its images are drawn."""
+        return self.own.draws(self.recipe)
 
     @property
     def classes(self) -> int:
@@ -105,6 +118,8 @@ class Run:
         if ref:
             left = self.read(ref)
             net.load_state_dict(left[part] if part in left else left["student"])
+        elif self.recipe.pretrained:
+            pretrained.load(net, self.data_root / self.recipe.pretrained)
         return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def forward(self, net: nn.Module, image: Tensor, moves: bool) -> Prediction:
@@ -149,9 +164,16 @@ class Run:
         if self.rank == 0:
             checkpoint.write_weights(self.folder / "snapshots" / f"{done:08d}.pt", net.state_dict())
 
-    def fit(self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student") -> None:
+    def fit(
+        self,
+        nets: Mapping[str, nn.Module],
+        step: Step,
+        plan: Plan,
+        keep: str = "student",
+        plans: Mapping[str, Plan] | None = None,
+    ) -> None:
         """The training loop; see `diga.engine.fit.fit`."""
-        fit(self, nn.ModuleDict(dict(nets)), step, plan, keep)
+        fit(self, nn.ModuleDict(dict(nets)), step, plan, keep, plans)
 
     def under_precision(self, work: Callable[[], T]) -> T:
         """Call `work` in the recipe's precision."""
@@ -167,40 +189,18 @@ class Run:
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
         """This worker's rows of the global batches of steps start … stop - 1."""
-        recipe, read = self.recipe, self.recipe.stages[self.stage].reads()
-        stream = streams.PairStream(
-            [self.domain(d) for d in recipe.sources if "source" in read],
-            [self.domain(d) for d in recipe.targets if "target" in read],
-            crop=recipe.crop,
-            scale=recipe.scale,
-            flip=recipe.flip,
-            batch=recipe.batch,
-            seed=self.entropy,
-            classes=recipe.classes,
-            rank=self.rank,
-            world=self.world,
-            guesses=self.guesses,
-            read=read,
-        )
-        for pair in streams.loader(stream, start, stop, self.pace.loaders, self.device.type == "cuda"):
-            yield self._placed(pair)
+        for pair in feed.pairs(self, start, stop):
+            yield feed.placed(pair, self.device)
 
     @property
-    def guesses(self) -> Path | None:
-        """Folder of the target labels that an earlier stage stored, if this stage asks for them."""
-        ref = self.recipe.stages[self.stage].guesses()
-        return self.inputs[ref] / "labels" if ref else None
+    def at_once(self) -> int:
+        """How many whole images are looked at together: fewer, the larger a crop is."""
+        height, width = self.recipe.crop
+        return max(1, min(8, (1 << 18) // (height * width)))
 
-    def _placed(self, pair: Pair) -> Pair:
-        def place(x: Tensor) -> Tensor:
-            return x.to(self.device, non_blocking=True)
-
-        source = pair.source._replace(image=place(pair.source.image), label=place(pair.source.label))
-        return Pair(source, place(pair.target), None if pair.guess is None else place(pair.guess))
-
-    def images(self, name: str, split: Literal["train", "val"], batch: int = 8) -> Iterator[tuple[Stems, Tensor]]:
+    def images(self, name: str, split: Literal["train", "val"]) -> Iterator[tuple[Stems, Tensor]]:
         """Stems and whole images (b, 3, H, W) of a domain, in order; labels stay closed."""
-        for stems, image in streams.images(self.domain(name), split, batch):
+        for stems, image in streams.images(self.domain(name), split, self.at_once):
             yield stems, image.to(self.device)
 
     @cached_property
@@ -218,16 +218,34 @@ class Run:
         """Resize (B, C, h, w) to the pixels of `like`, by the recipe's corner rule."""
         return upsample(x, like, self.recipe.align_corners)
 
-    def cross_entropy(self, logits: Tensor, label: Tensor, normalise: Normalise) -> Tensor:
+    def cross_entropy(self, logits: Tensor, label: Tensor, normalise: Normalise, trust: Tensor | None = None) -> Tensor:
         """Eq. 1 at the label's resolution: logits (B, K, h, w), label (B, H, W), with the recipe's class weights.
+
+        trust (B, H, W): what each pixel's loss is multiplied by.
 
         Workers divide by the mean of their pixel counts, so that together they take one mean; the hard
         pixels of OHEM are each worker's own, and weigh all classes alike, as in the authors' code.
         """
         logits = self.upsample(logits, label)
         if normalise == "hard":
-            return hard_cross_entropy(logits, label)
-        return cross_entropy(logits, label, parallel.mean(counted(label, normalise).float()), self.weights)
+            return hard_cross_entropy(logits, label, trust=trust)
+        pixels = parallel.mean(counted(label, normalise).float())
+        return cross_entropy(logits, label, pixels, self.weights, trust)
+
+    def supervised(
+        self,
+        seen: Prediction,
+        label: Tensor,
+        normalise: Normalise,
+        aux: float,
+        name: str = "source",
+        trust: Tensor | None = None,
+    ) -> Losses:
+        """`cross_entropy` of the logits by `name`, and `aux` times that of an auxiliary head, where there is one."""
+        losses = {name: self.cross_entropy(seen.logits, label, normalise, trust)}
+        if seen.aux is not None and aux:
+            losses[f"{name}_aux"] = aux * self.cross_entropy(seen.aux, label, normalise, trust)
+        return losses
 
     def gather(self, x: Tensor) -> Tensor:
         """Rows of every worker, in the order of the global batch."""
@@ -239,11 +257,9 @@ class Run:
         """(B, H, W) winning classes, tested by a named protocol."""
         return predict(net, image, scoring.named_protocol(self, protocol))
 
-    def store_labels(self, stems: Stems, labels: Tensor) -> None:
-        """Keep labels (b, H, W) of target images, for the stages that read this one."""
-        (self.folder / "labels").mkdir(exist_ok=True)
-        for stem, label in zip(stems, labels, strict=True):
-            scoring.save_label(self.folder / "labels" / f"{stem}.png", label, self.classes)
+    def store_labels(self, net: nn.Module, protocol: str, keep: Collection[Kept]) -> None:
+        """Keep labels of all target training images, for the stages that read this one; see `labelling.store`."""
+        labelling.store(self, net, protocol, keep)
 
     def score(self, of: str, domains: Sequence[str], protocol: str, statistics: Sequence[str], samples: int) -> None:
         """Numbers of an earlier stage; see `diga.methods.score.Score`."""
@@ -260,6 +276,12 @@ class Run:
         if self.rank == 0 and t % self.pace.picture == 0:
             with torch.no_grad():
                 pictures.write(self.folder / "pictures" / f"{name}-{t:08d}.png", make(), self.classes)
+
+    def watch(self, t: int, make: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Scalars to tell beside the losses of step `t`; computed on steps that end a report alone."""
+        if (t + 1) % self.pace.log == 0:
+            with torch.no_grad():
+                self.watched[t] = self.watched.get(t, {}) | dict(make())
 
     def track(self, steps: int) -> Iterator[int]:
         """0 … steps - 1, with progress."""

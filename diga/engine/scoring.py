@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 
 from diga.data import streams
 from diga.data.labels import SIXTEEN, SUBSETS, THIRTEEN, names, palette
-from diga.engine import protocols
-from diga.engine.checkpoint import read_weights
-from diga.engine.evaluate import Protocol, confusions, predict, reestimated
+from diga.engine import curves, diagnostics, label_free, protocols, quality
+from diga.engine.curves import Point
+from diga.engine.evaluate import Protocol, confusions, predict, present, reestimated
 from diga.files import write_whole
 from diga.ops.pseudo import winners
 from diga.ops.scores import iou, mean_iou
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 SCORES = "scores.json"
 CONFUSION = "confusion.parquet"
+LABELS = "labels.parquet"
+CURVES = "pictures/curves.png"
 
 
 def named_protocol(run: Run, name: str) -> Protocol:
@@ -39,29 +40,71 @@ def named_protocol(run: Run, name: str) -> Protocol:
 
 def labelled(run: Run, domain: str) -> Iterator[Batch]:
     """The validation images and labels of a domain, in order."""
-    for _, (image, label) in streams.labelled(run.domain(domain), "val", run.classes, batch=8):
-        yield Batch(image.to(run.device), label.to(run.device))
+    for _, batch in streams.labelled(run.domain(domain), "val", run.classes, run.at_once):
+        yield Batch(batch.image.to(run.device), batch.label.to(run.device))
 
 
 def score(run: Run, of: str, domains: Sequence[str], protocol: str, statistics: Sequence[str], samples: int) -> None:
-    """Score stage `of` on every domain in every column; see `diga.methods.score.Score`."""
+    """Score stage `of` on every domain in every column, and what its `Score` asks beside; see `diga.methods.score`."""
+    asked: Any = run.stage_of(run.stage)
     test = named_protocol(run, protocol)
+
+    def counts(net: nn.Module, domain: str) -> Tensor:
+        return confusions(net, labelled(run, domain), test, run.classes)
+
+    a_quarter = -(-asked.looked_at // 4) if asked.label_free else 0
+    points = curves.follow(run, of, domains[0], lambda net: counts(net, domains[0]).sum(0), a_quarter)
+    best = max(points, key=lambda point: point.miou, default=None)
     values: dict[str, float] = {}
     tables: list[pa.Table] = []
-    best, curve = best_snapshot(run, of, domains[0], test)
-    run.report(curve)
     for domain in domains:
         for name, net in columns(run, of, domain, statistics):
-            counts = confusions(net, labelled(run, domain), test, run.classes)
-            values |= numbers(f"{domain}/{name}/last", counts.sum(0), run.classes)
-            tables.append(table(domain, name, stems(run, domain), counts))
+            found = counts(net, domain)
+            values |= numbers(f"{domain}/{name}/last", found.sum(0), run.classes)
+            tables.append(table(domain, name, stems(run, domain), found))
             if name == "plain":
                 keep_samples(run, domain, net, test, samples)
+            if name == "adabn":
+                values |= drifted(run, of, domain, net)
         if best:
-            counts = confusions(weighted(run, of, best), labelled(run, domain), test, run.classes)
-            values |= numbers(f"{domain}/plain/best", counts.sum(0), run.classes)
-    pq.write_table(pa.concat_tables(tables), run.folder / CONFUSION)
-    write_whole(run.folder / SCORES, json.dumps(values, indent=1).encode())
+            found = counts(curves.weighted(run, of, best.file), domain)
+            values |= numbers(f"{domain}/plain/best", found.sum(0), run.classes)
+    values |= over_domains(values, domains) | beside(run, of, asked, points)
+    if tables:
+        pq.write_table(pa.concat_tables(tables), run.folder / CONFUSION)
+    write_whole(run.folder / SCORES, json.dumps(values, indent=1, allow_nan=False).encode())
+
+
+def over_domains(values: Mapping[str, float], domains: Sequence[str]) -> dict[str, float]:
+    """`mean/<statistic>/<select>/miou`: the mean over several domains of the columns that all of them have."""
+    first, *others = domains
+    columns = [k.removeprefix(f"{first}/") for k in values if k.startswith(f"{first}/") and k.endswith("/miou")]
+    whole = [c for c in columns if others and all(f"{d}/{c}" in values for d in others)]
+    return {f"mean/{c}": sum(values[f"{d}/{c}"] for d in domains) / len(domains) for c in whole}
+
+
+def drifted(run: Run, of: str, domain: str, adapted: nn.Module) -> dict[str, float]:
+    """`drift/<domain>`: how far the student's batch-norm statistics are from those of a target's images."""
+    found = diagnostics.drift(run.segmenter(of), adapted)
+    return {} if found is None else {f"drift/{domain}": found}
+
+
+def beside(run: Run, of: str, asked: Any, points: Sequence[Point]) -> dict[str, float]:
+    """Numbers without labels, of stored labels, and of what the snapshots went through."""
+    labels = quality.Labels(run, of, asked.labels) if asked.labels else None
+    values: dict[str, float] = {}
+    silent: Tensor | None = None
+    if asked.label_free:
+        known = curves.known(points, run.classes)
+        values, silent = label_free.judge(run, of, labels, asked.looked_at, known)
+    if asked.quality and labels:
+        found, one_by_one = quality.judged(run, of, labels, asked.judged)
+        values |= found
+        pq.write_table(one_by_one, run.folder / LABELS)
+    if points:
+        domain = asked.domains[0]
+        curves.draw(run.folder / CURVES, f"{of} on {domain}: IoU of each class, %", points, run.classes)
+    return values | diagnostics.write(run, of, asked.domains[0], points, silent)
 
 
 def columns(run: Run, of: str, domain: str, statistics: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
@@ -71,28 +114,9 @@ def columns(run: Run, of: str, domain: str, statistics: Sequence[str]) -> Iterat
         yield "plain", student
     if "teacher" in statistics and "teacher" in run.read(of):
         yield "teacher", run.segmenter(of, "teacher")
-    if "adabn" in statistics and domain in run.recipe.targets:
-        yield "adabn", reestimated(student, (image for _, image in run.images(domain, "train")))
-
-
-def weighted(run: Run, of: str, snapshot: Path) -> nn.Module:
-    """The student with the weights of a snapshot."""
-    net = run.segmenter(of)
-    net.load_state_dict(read_weights(snapshot, run.device))
-    return net
-
-
-def best_snapshot(run: Run, of: str, domain: str, test: Protocol) -> tuple[Path | None, dict[int, dict[str, float]]]:
-    """The kept weights with the highest plain mIoU on a domain, and that mIoU by step.
-
-    This looks at target labels; only the column named `best` is made from it.
-    """
-    files, key = sorted((run.inputs[of] / "snapshots").glob("*.pt")), f"{domain}/plain/miou"
-    curve: dict[int, dict[str, float]] = {}
-    for i in run.track(len(files)):
-        counts = confusions(weighted(run, of, files[i]), labelled(run, domain), test, run.classes)
-        curve[int(files[i].stem)] = {key: mean_iou(iou(counts.sum(0)))}
-    return max(files, key=lambda file: curve[int(file.stem)][key], default=None), curve
+    own = [name for name in run.recipe.targets if run.domain(name).tree == run.domain(domain).tree]
+    if "adabn" in statistics and own:  # the domain itself, or parts of it
+        yield "adabn", reestimated(student, (image for name in own for _, image in run.images(name, "train")))
 
 
 def numbers(prefix: str, counts: Tensor, classes: int) -> dict[str, float]:
@@ -102,7 +126,7 @@ def numbers(prefix: str, counts: Tensor, classes: int) -> dict[str, float]:
     for title, subset in (("miou16", SIXTEEN), ("miou13", THIRTEEN)):
         values[f"{prefix}/{title}"] = mean_iou(per_class, [SUBSETS[classes].index(k) for k in subset])
     values |= {f"{prefix}/iou/{n}": v for n, v in zip(names(classes), per_class.tolist(), strict=True)}
-    return {k: v for k, v in values.items() if np.isfinite(v)}
+    return present(values)
 
 
 def stems(run: Run, domain: str) -> list[str]:
@@ -123,7 +147,7 @@ def keep_samples(run: Run, domain: str, net: nn.Module, test: Protocol, wanted: 
     folder = run.folder / "samples" / domain.replace("/", "__")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = streams.labelled(run.domain(domain), "val", run.classes)
-    for _, ((stem,), (image, label)) in zip(range(wanted), pictures, strict=False):
+    for _, ((stem,), (image, label, _)) in zip(range(wanted), pictures, strict=False):
         seen = predict(net, image.to(run.device), test)
         rgb = (image[0] * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(rgb).save(folder / f"{stem}.input.png")

@@ -1,10 +1,18 @@
-"""The only floor that knows a cluster and a tracking server exist."""
+"""The only floor that knows a cluster and a tracking server exist.
+
+SETTINGS is the one place where Ray and MLflow are told their pace.  This process, the cluster it starts
+and the workers of any cluster it joins get them from here; a cluster that somebody else starts takes
+them from `eval "$(python -m diga.launch)"` before `ray start`.
+"""
 
 import os
 
 SETTINGS = {  # they count when Ray or MLflow is imported, here and in Ray's workers
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the pace of ray.train.report, and of noticing a death
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the pace of ray.train.report, and of noticing a worker's death
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",  # a group that waits for a node that has just died asks again
+    "RAY_health_check_period_ms": "1000",  # of the head: it asks every node so often whether it lives, and
+    "RAY_health_check_failure_threshold": "5",  # a node that refuses so often is dead: 5 s instead of 15
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a stage without a GPU still sees the device it may share
     "RAY_DEDUP_LOGS": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",

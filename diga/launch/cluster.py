@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from diga.errors import StorageError
+from diga.errors import ConfigError, StorageError
 from diga.launch import SETTINGS
 from diga.launch.keeper import kept
 
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
+PATIENCE = 10.0  # seconds a cluster may take to answer; Ray itself would try for 80, and then end the process
+ANSWERS = "a cluster that answers"
 
 
 @contextmanager
@@ -23,9 +29,11 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     """A connection to a Ray cluster: at `address` or $RAY_ADDRESS, else one of this process's own.
 
     The own one listens on loopback alone and ends with the block.  Raises StorageError where no
-    cluster answers.
+    cluster answers, ConfigError for an address no driver can stand at.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address:
+        knock(address)
     with kept() as settled:
         with own_signals():
             connect(address, cpus)
@@ -36,6 +44,31 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
             import ray
 
             ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """See whether a cluster answers at an address, in time and in another process: Ray ends the one that asks in vain.
+
+    Raises StorageError if none does, ConfigError for the address of jobs or of clients.
+    """
+    if "://" in address:
+        raise ConfigError("--address", f"found {address!r}", "host:port of the head, or `ray job submit`; see docs")
+    host, colon, port = address.rpartition(":")
+    if colon:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE / 2).close()
+        except (OSError, ValueError, OverflowError) as failure:
+            raise StorageError(
+                f"Ray at {address}", getattr(failure, "strerror", None) or str(failure), ANSWERS
+            ) from None
+    words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, start_new_session=True)
+    except subprocess.TimeoutExpired:
+        raise StorageError(f"Ray at {address}", f"no answer in {PATIENCE:.0f} s", ANSWERS) from None
+    if told.returncode:
+        lines = [line.strip() for line in (told.stderr + told.stdout).splitlines() if line.strip()]
+        raise StorageError(f"Ray at {address}", lines[-1][:300] if lines else "no answer", ANSWERS)
 
 
 def connect(address: str | None, cpus: int | None) -> None:
@@ -54,7 +87,17 @@ def connect(address: str | None, cpus: int | None) -> None:
             keep_secret(Path.home() / ".ray" / "auth_token")
     except (ConnectionError, RuntimeError, ValueError) as failure:
         why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-        raise StorageError(f"Ray at {address or 'this machine'}", why, "a cluster that answers") from failure
+        raise StorageError(f"Ray at {address or 'this machine'}", why, ANSWERS) from failure
+
+
+def facts_of(ray: Any) -> dict[str, str]:
+    """What cluster a driver is on, as tags."""
+    there, nodes = ray.cluster_resources(), [node for node in ray.nodes() if node["Alive"]]
+    counts = {"cpus": there.get("CPU", 0), "gpus": there.get("GPU", 0), "nodes": len(nodes)}
+    kinds = sorted(kind.removeprefix("accelerator_type:") for kind in there if kind.startswith("accelerator_type:"))
+    session = ray.get_runtime_context().gcs_address
+    words = {"version": ray.__version__, "address": session, "accelerators": ", ".join(kinds)}
+    return {f"ray.{k}": f"{v:g}" for k, v in counts.items()} | {f"ray.{k}": str(v) for k, v in words.items() if v}
 
 
 def keep_secret(token: Path) -> None:

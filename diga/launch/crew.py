@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from diga.errors import DigaError, TemporaryError
-from diga.launch.cluster import cluster
+from diga.errors import DigaError, StorageError
+from diga.launch.answers import first_line
+from diga.launch.cluster import cluster, facts_of
+from diga.launch.failures import Ended, OutOfMemory, WorkerDied, foreseen
+from diga.launch.nodes import see_the_same
+from diga.launch.resources import Allotment, Resources
 from diga.pipeline import Launch, Place, carry_out, inline
 from diga.plan import StageRun
 
 FREE = 32  # stages at once that ask for nothing
-DEATHS = 3  # of a worker process on one stage, before the stage counts as failed
-
-
-class Ended(DigaError):
-    """A stage ended in an error nobody foresaw."""
 
 
 class Crew(Protocol):
     """Takes stages whose inputs are in the store."""
 
-    def room(self) -> int:
-        """How many stages it wants to have at once; more would only wait, and in the order they came."""
+    def offer(self, runs: Sequence[StageRun], wider: frozenset[str]) -> list[StageRun]:
+        """Which of these, the most urgent first, it has room for now; some need more than others of their kind."""
 
-    def send(self, run: StageRun) -> None:
+    def send(self, run: StageRun, wider: bool) -> None:
         """Have a stage carried out."""
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
@@ -37,15 +36,15 @@ class Crew(Protocol):
 class Alone:
     """This process, one stage after the other."""
 
-    def __init__(self, place: Place, launch: Launch = inline) -> None:
-        self.place, self.launch = place, launch
+    def __init__(self, place: Place, launch: Launch = inline, origin: Mapping[str, str] | None = None) -> None:
+        self.place, self.launch, self.origin = place, launch, origin or {}
         self.queue: deque[StageRun] = deque()
 
-    def room(self) -> int:
-        """One."""
-        return 1
+    def offer(self, runs: Sequence[StageRun], wider: frozenset[str]) -> list[StageRun]:
+        """The first, when nothing is waiting."""
+        return list(runs[: 1 - len(self.queue)])
 
-    def send(self, run: StageRun) -> None:
+    def send(self, run: StageRun, wider: bool) -> None:
         """Put it in the queue."""
         self.queue.append(run)
 
@@ -54,79 +53,145 @@ class Alone:
         if not self.queue:
             return []
         run = self.queue.popleft()
-        return [(run.fingerprint, attempt(run, self.place, self.launch))]
+        return [(run.fingerprint, attempt(run, self.place, self.launch, self.origin))]
 
 
 class OnRay:
-    """Tasks of a Ray cluster; a task whose worker dies is sent again and goes on from its checkpoint."""
+    """Tasks of a Ray cluster, each with the resources of its stage; several workers are a group of Ray Train."""
 
-    def __init__(self, place: Place, cpus: float, gpus: float) -> None:
+    def __init__(
+        self,
+        place: Place,
+        allotment: Allotment,
+        origin: Mapping[str, str] | None = None,
+        at_once: int = 0,
+        launch: Launch = inline,
+    ) -> None:
         import ray
 
-        self.place, self.ray = place, ray
-        self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=DEATHS, retry_exceptions=False)(on_worker)
-        self.threads = max(1, int(cpus))
-        self.needs = {"CPU": cpus, "GPU": gpus}
-        self.waiting: dict[Any, str] = {}
+        self.place, self.allotment, self.ray, self.launch = place, allotment, ray, launch
+        self.origin = dict(origin or {}) | facts_of(ray)
+        self.at_once = at_once or 10**9
+        self.task = ray.remote(max_retries=0, retry_exceptions=False)(on_worker)  # what to try again is our table's
+        self.waiting: dict[Any, tuple[str, Resources]] = {}
 
-    def room(self) -> int:
-        """Twice what the cluster can carry now, so that a worker that is free finds the next one."""
-        there = self.ray.cluster_resources()
-        fits = [there.get(kind, 0) / need for kind, need in self.needs.items() if need]
-        return max(1, int(2 * min(fits, default=FREE)))
+    def needs(self, run: StageRun, wider: bool) -> Resources:
+        """What a stage gets; more room after it ran out of memory, if any node has that."""
+        asked = self.allotment.of(run.name, run.stage)
+        return asked.wider() if wider and self.possible(asked.wider()) else asked
 
-    def send(self, run: StageRun) -> None:
-        """Submit the task; Ray starts it when there is room."""
-        self.waiting[self.task.remote(run, self.place, self.threads)] = run.fingerprint
+    def possible(self, asked: Resources) -> bool:
+        """Whether some node, were it idle, could hold one worker, and all of them together the rest."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        one = any(all(node.get(k, 0) >= v for k, v in asked.each().items()) for node in nodes)
+        return one and all(sum(n.get(k, 0) for n in nodes) >= v for k, v in asked.total().items())
+
+    def offer(self, runs: Sequence[StageRun], wider: frozenset[str]) -> list[StageRun]:
+        """Those that fit now.  What has to wait keeps its room: nothing that is less urgent takes it.
+
+        Raises StorageError for one that the whole cluster could not hold, when nothing else is under way.
+        """
+        free = Counter(self.ray.cluster_resources())
+        for _, asked in self.waiting.values():
+            free.subtract(asked.total())
+        slots, chosen = min(self.at_once, FREE + int(free.total())) - len(self.waiting), []
+        for run in runs:
+            asked = self.needs(run, run.fingerprint in wider)
+            if slots > 0 and all(free[kind] >= value for kind, value in asked.total().items()):
+                slots -= 1
+                chosen.append(run)
+            free.subtract(asked.total())
+        if runs and not chosen and not self.waiting:
+            self._refuse_the_impossible(runs[0])
+        return chosen
+
+    def _refuse_the_impossible(self, run: StageRun) -> None:
+        asked = self.allotment.of(run.name, run.stage)
+        if self.ray.nodes() and not self.possible(asked):
+            wants = ", ".join(f"{value:g} {kind}" for kind, value in asked.each().items())
+            there = self.ray.cluster_resources()
+            has = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+            many = f"{asked.workers} times " if asked.workers > 1 else ""
+            raise StorageError(f"stage {run.name!r}", f"wants {many}{wants}; the cluster has {has}", "a node that has")
+
+    def send(self, run: StageRun, wider: bool) -> None:
+        """Submit the task; Ray starts it when there is room.  Of a group, the workers hold that room, not the task."""
+        asked = self.needs(run, wider)
+        own = {} if asked.workers else asked.each()
+        task = self.task.options(
+            num_cpus=own.get("CPU", 0), num_gpus=own.get("GPU", 0), name=f"{run.name} {run.fingerprint}"
+        )
+        launch = grouped(asked) if asked.workers else self.launch
+        sent = task.remote(run, self.place, max(1, int(asked.cpus)), launch, self.origin)
+        self.waiting[sent] = run.fingerprint, asked
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
         """Look which tasks are over, as soon as one is."""
         over = self.ray.wait(list(self.waiting), timeout=patience)[0] if self.waiting else []
-        return [(self.waiting.pop(task), self._result(task)) for task in over]
+        return [(self.waiting.pop(task)[0], self._result(task)) for task in over]
 
     def _result(self, task: Any) -> DigaError | None:
+        known = self.ray.exceptions
         try:
             failure: DigaError | None = self.ray.get(task)
-        except self.ray.exceptions.RayTaskError as failure:
+        except known.OutOfMemoryError as death:
+            return OutOfMemory("worker", first_line(death), "a node with more memory")
+        except known.RayTaskError as failure:
             if os.environ.get("DIGA_DEBUG"):
                 raise
             return Ended("worker", str(failure).strip().splitlines()[-1], "--debug shows where")
-        except self.ray.exceptions.RayError as death:
-            why = (str(death).strip().splitlines() or [type(death).__name__])[0]
-            return TemporaryError("worker", why, f"died {DEATHS + 1} times; its checkpoints are kept")
+        except known.RayError as death:
+            return WorkerDied("worker", first_line(death), "its checkpoints are kept")
         return failure
 
 
 @contextmanager
-def ray_crew(place: Place, address: str | None, cpus: float = 1, gpus: float = 0) -> Iterator[OnRay]:
-    """A crew on a cluster, or on this machine's cores."""
+def ray_crew(
+    place: Place,
+    address: str | None,
+    allotment: Allotment | None = None,
+    origin: Mapping[str, str] | None = None,
+    at_once: int = 0,
+) -> Iterator[OnRay]:
+    """A crew on a cluster whose nodes all see the store, or on this machine's cores."""
     with cluster(address):
-        yield OnRay(place, cpus, gpus)
+        see_the_same(place)
+        yield OnRay(place, allotment or Allotment(), origin, at_once)
 
 
 @contextmanager
-def train_crew(place: Place, address: str | None, workers: int, gpus: float = 0) -> Iterator[Alone]:
+def train_crew(
+    place: Place, address: str | None, workers: int, gpus: float = 0, origin: Mapping[str, str] | None = None
+) -> Iterator[Alone]:
     """This process, with several workers of Ray Train for every stage that can be shared."""
+    import ray
+
     from diga.launch.ray_train import on_ray
 
     with cluster(address):
-        yield Alone(place, on_ray(workers, gpus))
+        see_the_same(place)
+        yield Alone(place, on_ray(workers, gpus), dict(origin or {}) | facts_of(ray))
 
 
-def on_worker(run: StageRun, place: Place, threads: int) -> DigaError | None:
+def grouped(asked: Resources) -> Launch:
+    """A launch by several workers of Ray Train."""
+    from diga.launch.ray_train import on_ray
+
+    return on_ray(asked.workers, asked.gpus, asked.cpus)
+
+
+def on_worker(run: StageRun, place: Place, threads: int, launch: Launch, origin: Mapping[str, str]) -> DigaError | None:
     """What a Ray worker does with a stage, in as many threads as it has CPUs unless told otherwise."""
     os.environ.setdefault("DIGA_THREADS", str(threads))
-    return attempt(run, place, inline)
+    return attempt(run, place, launch, origin)
 
 
-def attempt(run: StageRun, place: Place, launch: Launch) -> DigaError | None:
+def attempt(run: StageRun, place: Place, launch: Launch, origin: Mapping[str, str] | None = None) -> DigaError | None:
     """Carry a stage out; an error is returned, for the others must go on."""
     try:
-        carry_out(run, place, launch)
-    except DigaError as failure:
-        return failure
+        carry_out(run, place, launch, origin=origin)
     except Exception as failure:
-        if os.environ.get("DIGA_DEBUG"):
+        if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
             raise
-        return Ended(f"stage {run.name!r}", f"{type(failure).__name__}: {failure}", "--debug shows where")
+        return foreseen(failure, f"stage {run.name!r}")
     return None

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from diga.launch.answers import REFUSALS, first_line, refusal
 from diga.launch.parameters import of_recipe, varying
-from diga.launch.tracking import REFUSALS, Tracker, first_line, refusal
+from diga.launch.provenance import data_of, merged
+from diga.launch.tracking import Tracker
 from diga.pipeline import Place
 from diga.plan import StageRun
 from diga.study import Cell, Study
@@ -28,6 +30,7 @@ class State:
 
     word: Literal["running", "done", "failed", "stopped"]
     error: str = ""
+    failure: str = ""  # its class
     begun: bool = True
 
 
@@ -44,14 +47,16 @@ class Mirror:
         self._missed: Counter[str] = Counter()
         self._leave, self._deadline = threading.Event(), float("inf")
 
-    def declare(self, study: Study, tags: Mapping[str, str]) -> None:
+    def declare(self, study: Study, tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
         """Open the study's run and its cells' runs.  Raises StorageError when MLflow cannot be used at all."""
         fields = varying(study)
         try:
-            self.tracker.study(study, tags)
+            self.tracker.study(study, tags, artifacts)
             for cell, runs in self.cells:
-                params = of_recipe(cell.recipe, fields)
-                self._cell_runs.append(self.tracker.cell(study, cell, runs, tags, params))
+                run_id, done = self.tracker.cell(study, cell, runs, of_recipe(cell.recipe, fields))
+                if not done:
+                    self.tracker.origin(run_id, dict(tags) | data_of(runs), artifacts)
+                self._cell_runs.append(run_id)
             self.tracker.retire(study, set(self._cell_runs))
         except REFUSALS as failure:
             raise refusal(self.tracker.uri, failure) from failure
@@ -122,14 +127,16 @@ class Mirror:
             self.tracker.finished(run_id, run, store.folder(run.fingerprint))
         else:
             self.tracker.follow(run_id, store.work(run.fingerprint), run.steps)
-            self.tracker.failed(run_id, state.error, state.word)
+            self.tracker.failed(run_id, state.error, state.word, state.failure)
 
     def _tell_cell(self, run_id: str, runs: list[StageRun], state: State) -> None:
         """A cell stands where its last stage stands; once that is done, so are its scores and what it cost."""
         store = self.place.store
         if state.word == "done":
-            seconds = sum(store.manifest(r.fingerprint)["meta"]["seconds"] for r in runs)
+            metas = [store.manifest(r.fingerprint)["meta"] for r in runs]
+            seconds = sum(meta["seconds"] for meta in metas)
             cost = {"cost/seconds": seconds, "cost/steps": float(sum(r.steps for r in runs))}
-            self.tracker.cell_done(run_id, store.folder(runs[-1].fingerprint), cost)
+            origin = merged(meta.get("origin", {}) for meta in metas)
+            self.tracker.cell_done(run_id, store.folder(runs[-1].fingerprint), cost, origin)
         elif state.word != "running":
-            self.tracker.failed(run_id, state.error, state.word)
+            self.tracker.failed(run_id, state.error, state.word, state.failure)

@@ -13,15 +13,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from diga.errors import DigaError, Diverged, TemporaryError
+from diga.errors import DigaError, Diverged
+from diga.launch.failures import WorkerDied, foreseen
 from diga.pipeline import Launch, Place, Progress, inline, surroundings
 from diga.plan import StageRun
 
 RESTARTS = 3  # of a worker group that died, before the launch gives up
 
 
-def on_ray(workers: int, gpus: float = 0, pace: Mapping[str, int] | None = None) -> Launch:
-    """A launch in `workers` workers, each with a CPU and `gpus` GPUs; stages that cannot be shared stay here."""
+def on_ray(workers: int, gpus: float = 0, cpus: float = 1, pace: Mapping[str, int] | None = None) -> Launch:
+    """A launch in `workers` workers, each with so many CPUs and GPUs; stages that cannot be shared stay here."""
 
     def launch(
         run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress
@@ -29,7 +30,8 @@ def on_ray(workers: int, gpus: float = 0, pace: Mapping[str, int] | None = None)
         if not run.stage.shared:
             return inline(run, work, inputs, place, progress)
         job = {"run": run, "work": work, "inputs": dict(inputs), "place": place, "pace": dict(pace or {})}
-        failure = aside(lambda: fitted(run, job, workers, gpus, place))
+        each = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+        failure = aside(lambda: fitted(run, job, workers, each, place))
         if isinstance(failure, DigaError):
             raise failure
         return surroundings() | {"workers": workers, "gpus": gpus}
@@ -51,17 +53,16 @@ def aside(work: Callable[[], Any]) -> Any:
     return result.result()
 
 
-def fitted(run: StageRun, job: dict[str, Any], workers: int, gpus: float, place: Place) -> Any:
+def fitted(run: StageRun, job: dict[str, Any], workers: int, each: dict[str, float], place: Place) -> Any:
     """What the first worker returned: None, or the error a user should read."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    resources = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
     trainer = TorchTrainer(
         work_on,
         train_loop_config=job,
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(gpus), resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in each, resources_per_worker=each),
         run_config=RunConfig(
             name=run.fingerprint,
             storage_path=str(place.home / "ray"),
@@ -80,8 +81,10 @@ def cause(run: StageRun, failure: Exception) -> DigaError:
         known = getattr(raised, "_base_exc", raised)
         if isinstance(known, DigaError):
             return known
+        if type(known).__module__.partition(".")[0] != "ray":  # the stage's own, not the loss of a worker
+            return foreseen(known, f"stage {run.name!r}")
     reason = (str(failure).strip().splitlines() or ["no reason given"])[-1]
-    return TemporaryError(f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again")
+    return WorkerDied(f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again")
 
 
 def work_on(job: dict[str, Any]) -> DigaError | None:

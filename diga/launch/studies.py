@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from diga.errors import ConfigError, DigaError
 from diga.files import SPOOL
+from diga.launch import failures
+from diga.launch.answers import without_password
 from diga.launch.crew import Crew
+from diga.launch.failures import MANNERS, kind_of
 from diga.launch.mirror import Mirror, State
-from diga.launch.tracking import Tracker, shown
+from diga.launch.order import Order, ranks
+from diga.launch.tracking import Tracker
 from diga.pipeline import Place
 from diga.plan import StageRun, distinct
 from diga.study import Study
@@ -34,6 +38,9 @@ class Watcher(Protocol):
     def moved(self, run: StageRun, step: int) -> None:
         """A stage has done so many steps."""
 
+    def again(self, run: StageRun, error: DigaError, tries: int) -> None:
+        """A stage failed so often, and is tried once more."""
+
     def ended(self, run: StageRun, seconds: float, error: DigaError | None) -> None:
         """A stage is over; `seconds` is what it took, if it succeeded."""
 
@@ -41,8 +48,8 @@ class Watcher(Protocol):
 class Launch:
     """One launch of a study: what is wanted, what is under way, what is over."""
 
-    def __init__(self, study: Study, place: Place) -> None:
-        self.study, self.place = study, place
+    def __init__(self, study: Study, place: Place, order: Order = "rows") -> None:
+        self.study, self.place, self.order = study, place, order
         self.cells = [(cell, place.stage_runs(cell.recipe)) for cell in study.cells()]
         rows: dict[str, str] = {}
         for cell, runs in self.cells:
@@ -51,7 +58,11 @@ class Launch:
                 raise ConfigError(study.name, found, "a switch between them that changes something")
         self.stages = distinct(run for _, runs in self.cells for run in runs)
         self.over: dict[str, DigaError | None] = {}
-        self.sent: dict[str, StageRun] = {}
+        self.begun: dict[str, StageRun] = {}
+        self.under_way: set[str] = set()
+        self.failed: dict[str, DigaError] = {}  # by itself, now or in an earlier launch
+        self.tries: Counter[tuple[str, str]] = Counter()
+        self.wider: set[str] = set()
 
     def __call__(
         self,
@@ -59,13 +70,18 @@ class Launch:
         crew: Callable[[], AbstractContextManager[Crew]],
         watcher: Watcher,
         tags: Mapping[str, str] | None = None,
+        artifacts: Mapping[str, str] | None = None,
+        retry: Collection[str] = frozenset(MANNERS),
     ) -> Counter[str]:
-        """Carry out what is missing; how many cells are done and failed.  No crew is called for nothing."""
+        """Carry out what is missing; how many cells are done and failed.  No crew is called for nothing.
+
+        Of the stages that failed in an earlier launch, those whose class is in `retry` are tried again.
+        """
         self.watcher, self.mirror = watcher, Mirror(tracker, self.place, self.cells, self.stages)
-        self.mirror.declare(self.study, tags or {})
+        self.mirror.declare(self.study, tags or {}, artifacts or {})
         with self.mirror.telling(), every(GLANCE, self.look):
             try:
-                self.adopt()
+                self.adopt(retry)
                 if len(self.over) < len(self.stages):
                     with crew() as hands:
                         self.work(hands)
@@ -74,13 +90,18 @@ class Launch:
                 raise
         return Counter("failed" if self.over[runs[-1].fingerprint] else "done" for _, runs in self.cells)
 
-    def adopt(self) -> None:
-        """Take what the store has already."""
+    def adopt(self, retry: Collection[str]) -> None:
+        """Take what the store has already, and what failed for good."""
         for fingerprint in self.stages:
             if self.place.store.find(fingerprint):
                 self.over[fingerprint] = None
                 self.mirror.note(fingerprint, State("done"))
-        self.watcher.found(len(self.over))
+                continue
+            failures.forget(self.place.store, fingerprint, retry)
+            if failure := failures.noted(self.place.store, fingerprint):
+                self.fail(fingerprint, failure)
+        self.watcher.found(sum(error is None for error in self.over.values()))
+        self.give_up()
 
     def work(self, crew: Crew) -> None:
         """Keep the crew busy until every stage is over."""
@@ -91,49 +112,75 @@ class Launch:
             self.send_ready(crew)
 
     def send_ready(self, crew: Crew) -> None:
-        """Send the first stages whose inputs are there, as many as the crew wants; give up those whose inputs failed.
-
-        Stages stand seed by seed, so the first seed's rows are complete before the second's begin to fill.
-        """
-        room = crew.room() - sum(f not in self.over for f in self.sent)
-        for run in self.stages.values():
-            if run.fingerprint in self.over or run.fingerprint in self.sent:
-                continue
-            reads = list(run.inputs.values())
-            if lost := next((e for f in reads if (e := self.over.get(f))), None):
-                self.over[run.fingerprint] = lost
-                self.mirror.note(run.fingerprint, State("failed", str(lost), begun=False))
-            elif room > 0 and all(f in self.over for f in reads):
-                room -= 1
-                self.sent[run.fingerprint] = run
-                self.mirror.note(run.fingerprint, State("running"))
+        """Send the most urgent stages whose inputs are there, as many as the crew has room for."""
+        rank = ranks(self.cells, self.over, self.order)
+        waiting = [r for f, r in self.stages.items() if f not in self.over and f not in self.under_way]
+        ready = [r for r in waiting if all(f in self.over for f in r.inputs.values())]
+        ready.sort(key=lambda run: rank[run.fingerprint])  # in the order of the stages where ranks are the same
+        for run in crew.offer(ready, frozenset(self.wider)) if ready else []:
+            self.under_way.add(run.fingerprint)
+            if run.fingerprint not in self.begun:
+                self.begun[run.fingerprint] = run
                 self.watcher.started(run)
-                crew.send(run)
+            self.mirror.note(run.fingerprint, State("running"))
+            crew.send(run, run.fingerprint in self.wider)
 
     def end(self, run: StageRun, error: DigaError | None) -> None:
-        """Note how a stage ended."""
-        self.over[run.fingerprint] = error
-        self.mirror.note(run.fingerprint, State("failed", str(error)) if error else State("done"))
-        seconds = 0.0 if error else self.place.store.manifest(run.fingerprint)["meta"]["seconds"]
-        self.watcher.ended(run, seconds, error)
+        """Note how a stage ended, or that it is to be tried again."""
+        self.under_way.discard(run.fingerprint)
+        if error and self.tried_again(run, error):
+            return
+        if error:
+            self.fail(run.fingerprint, error)
+            self.give_up()
+            self.watcher.ended(run, 0.0, error)
+        else:
+            self.over[run.fingerprint] = None
+            failures.noted_at(self.place.store, run.fingerprint).unlink(missing_ok=True)
+            self.mirror.note(run.fingerprint, State("done"))
+            self.watcher.ended(run, self.place.store.manifest(run.fingerprint)["meta"]["seconds"], None)
+
+    def tried_again(self, run: StageRun, error: DigaError) -> bool:
+        """Whether a failure of this class has tries left; if not, it is noted for the next launch."""
+        kind = kind_of(error)
+        self.tries[run.fingerprint, kind] += 1
+        tries = self.tries[run.fingerprint, kind]
+        if tries < MANNERS[kind].tries:
+            self.wider |= {run.fingerprint} if MANNERS[kind].wider else set()
+            self.watcher.again(run, error, tries)
+            return True
+        failures.note(self.place.store, run.fingerprint, error, tries)
+        return False
+
+    def fail(self, fingerprint: str, error: DigaError) -> None:
+        """A stage has failed for good."""
+        self.over[fingerprint] = self.failed[fingerprint] = error
+        self.mirror.note(fingerprint, State("failed", str(error), kind_of(error)))
+
+    def give_up(self) -> None:
+        """What reads a failed stage, directly or not, has failed of the same."""
+        for fingerprint, run in self.stages.items():  # each after all it reads
+            lost = next((e for f in run.inputs.values() if (e := self.over.get(f))), None)
+            if lost and fingerprint not in self.over:
+                self.over[fingerprint] = lost
+                self.mirror.note(fingerprint, State("failed", str(lost), kind_of(lost), begun=False))
 
     def look(self) -> None:
         """Show how far the stages under way are."""
-        for fingerprint, run in list(self.sent.items()):
-            if fingerprint not in self.over:
-                step = last_step(self.place.store.work(fingerprint) / SPOOL)
-                if step >= 0:
-                    self.watcher.moved(run, step + 1)
+        for fingerprint in list(self.under_way):
+            step = last_step(self.place.store.work(fingerprint) / SPOOL)
+            if step >= 0:
+                self.watcher.moved(self.stages[fingerprint], step + 1)
 
     def abandon(self) -> None:
         """Say of everything that is not over that it was stopped; checkpoints stay."""
         for fingerprint in self.stages:
             if fingerprint not in self.over:
-                self.mirror.note(fingerprint, State("stopped", "stopped", begun=fingerprint in self.sent))
+                self.mirror.note(fingerprint, State("stopped", "stopped", begun=fingerprint in self.begun))
 
     def errors(self) -> list[tuple[StageRun, DigaError]]:
         """Each stage that failed by itself, and why."""
-        return [(run, error) for fingerprint, run in self.sent.items() if (error := self.over.get(fingerprint))]
+        return [(self.stages[fingerprint], error) for fingerprint, error in self.failed.items()]
 
     def warning(self) -> str:
         """What to do about records that MLflow has not taken; empty if it has all."""
@@ -141,7 +188,8 @@ class Launch:
             return ""
         why = self.mirror.trouble or "no answer"
         records = f"the records of {behind} stages are not complete"
-        return f"{shown(self.mirror.tracker.uri)}: {why}; {records}: type the same command again when it answers"
+        where = without_password(self.mirror.tracker.uri)
+        return f"{where}: {why}; {records}: type the same command again when it answers"
 
 
 @contextmanager

@@ -10,24 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
-from diga.errors import StorageError, TemporaryError
-from diga.files import SPOOL
+from diga.files import SPOOL, slug
+from diga.launch.answers import REFUSALS, refusal
+from diga.lease import POLL, Lease
 from diga.plan import StageRun
 from diga.recipe import dumps, plain
 from diga.store import MANIFEST
 from diga.study import Cell, Study
 
-REFUSALS = (MlflowException, SQLAlchemyError, OSError, ImportError)  # of a store, its database, its driver
 STAGES = "diga/_stages"
 POINTS = 200  # of a curve in MLflow; every step is in the artifact
 BATCH = 800  # metrics in one request; MLflow takes 1000
@@ -60,13 +59,21 @@ class Tracker:
         if name not in self._experiments:
             found = self.client.get_experiment_by_name(name)
             if found is None:
-                place = (self.artifacts / slug(name)).as_uri()
-                self._experiments[name] = str(self.client.create_experiment(name, artifact_location=place))
+                self._experiments[name] = self._made_experiment(name)
             else:
                 if found.lifecycle_stage == "deleted":
                     self.client.restore_experiment(found.experiment_id)
                 self._experiments[name] = str(found.experiment_id)
         return self._experiments[name]
+
+    def _made_experiment(self, name: str) -> str:
+        place = (self.artifacts / slug(name)).as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            if found := self.client.get_experiment_by_name(name):  # another launch has just made it
+                return str(found.experiment_id)
+            raise
 
     def run(
         self,
@@ -79,8 +86,7 @@ class Tracker:
         """The id of the run known by `key`, made if it is not there; tags become these, parameters stay."""
         where = self.experiment(experiment)
         known = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:32]  # a filter knows no escapes
-        found = self.client.search_runs([where], f"tags.key = '{known}'", max_results=1)
-        run = found[0] if found else self.client.create_run(where, tags={"key": known}, run_name=name[:250])
+        run = self._found(where, known) or self._made(where, known, name)
         run_id, has = str(run.info.run_id), run.data
         if has.tags.get("status") == "done":
             self._done.add(run_id)
@@ -88,16 +94,27 @@ class Tracker:
         self.log(run_id, tags=new, params={k: v for k, v in (params or {}).items() if allowed(k) not in has.params})
         return run_id
 
+    def _found(self, where: str, known: str) -> Run | None:
+        return next(iter(self.client.search_runs([where], f"tags.key = '{known}'", max_results=1)), None)
+
+    def _made(self, where: str, known: str, name: str) -> Run:
+        """A new run, unless another launch has just made it: one at a time, for MLflow knows no keys."""
+        claim = Lease(self.artifacts / "runs.lease")
+        while not claim.try_take():
+            time.sleep(POLL)
+        with claim.beating():
+            return self._found(where, known) or self.client.create_run(where, tags={"key": known}, run_name=name[:250])
+
     def log(
         self,
         run_id: str,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
-        time: int = 0,
+        moment: int = 0,
     ) -> None:
-        """Metrics (at step 0 and `time` in milliseconds), then tags and parameters, in requests MLflow takes."""
-        points = [Metric(allowed(k), v, time, 0) for k, v in (metrics or {}).items()]
+        """Metrics (at step 0 and `moment` in milliseconds), then tags and parameters, in requests MLflow takes."""
+        points = [Metric(allowed(k), v, moment, 0) for k, v in (metrics or {}).items()]
         values = [Param(k, v) for k, v in {allowed(k): json.dumps(v) for k, v in (params or {}).items()}.items()]
         notes = [RunTag(allowed(k), v[:LONGEST_TAG]) for k, v in (tags or {}).items()]
         for i in range(0, len(points), BATCH):
@@ -109,18 +126,19 @@ class Tracker:
     def begun(self, run_id: str) -> None:
         """A run is under way, unless it is complete."""
         if run_id not in self._done:
-            self.log(run_id, tags={"status": "running", "error": ""})
+            self.log(run_id, tags={"status": "running", "error": "", "failure": ""})
             self.client.update_run(run_id, "RUNNING")
 
-    def failed(self, run_id: str, error: str, status: str = "failed") -> None:
-        """Close a run that did not get to its end."""
+    def failed(self, run_id: str, error: str, status: str = "failed", failure: str = "") -> None:
+        """Close a run that did not get to its end; `failure` is the class of its error."""
         self._done.discard(run_id)
-        self.log(run_id, tags={"status": status, "error": error})
+        self.log(run_id, tags={"status": status, "error": error, "failure": failure})
         self.client.set_terminated(run_id, "FAILED" if status == "failed" else "KILLED")
 
-    def done(self, run_id: str, metrics: Mapping[str, float], time: int) -> None:
-        """Close a run that has everything."""
-        self.log(run_id, metrics, {"status": "done", "error": ""}, time=time)
+    def done(self, run_id: str, metrics: Mapping[str, float], moment: int, tags: Mapping[str, str]) -> None:
+        """Close a run that has everything, unless another launch has just done so."""
+        if self.client.get_run(run_id).data.tags.get("status") != "done":
+            self.log(run_id, metrics, dict(tags) | {"status": "done", "error": "", "failure": ""}, moment=moment)
         self.client.set_terminated(run_id, "FINISHED")
         self._done.add(run_id)
 
@@ -168,7 +186,7 @@ class Tracker:
                 text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and run_id not in self._copied:
+        if lines:  # another launch of the same study may have copied some since
             told = self.client.get_metric_history(run_id, allowed(next(iter(lines[0]["values"]))))
             self._copied[run_id] = max((point.step for point in told), default=-1)
         return [line for line in lines if line["step"] > self._copied[run_id]], at + len(whole)
@@ -188,22 +206,22 @@ class Tracker:
             self.artifact(run_id, folder / name)
         self.client.log_dict(run_id, plain(stage.stage), "stage.json")
         meta = json.loads((folder / MANIFEST).read_text())["meta"]
-        self.done(run_id, {"cost/seconds": meta["seconds"], "cost/steps": stage.steps}, published(folder))
+        cost = {"cost/seconds": meta["seconds"], "cost/steps": float(stage.steps)}
+        self.done(run_id, cost, published(folder), meta.get("origin", {}))
 
     # --- studies and cells ------------------------------------------------------------------
 
-    def study(self, study: Study, tags: Mapping[str, str]) -> str:
+    def study(self, study: Study, tags: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
         """The study's own run, with its layout."""
         own = {"kind": "study", "study": study.name} | dict(tags)
         run_id = self.run(f"diga/{study.name}", f"study {study.name}", ["study", study.name], own)
         self.client.log_dict(run_id, study.layout(), "study.json")
+        self.origin(run_id, tags, artifacts)
         self.client.set_terminated(run_id, "FINISHED")  # a declaration, not a process
         return run_id
 
-    def cell(
-        self, study: Study, cell: Cell, stages: list[StageRun], tags: Mapping[str, str], params: Mapping[str, Any]
-    ) -> str:
-        """The run of a cell: what it is, and which stage runs it is made of."""
+    def cell(self, study: Study, cell: Cell, stages: list[StageRun], params: Mapping[str, Any]) -> tuple[str, bool]:
+        """The run of a cell, what it is and which stage runs it is made of; and whether it is complete."""
         row = {
             "kind": "cell",
             "study": study.name,
@@ -216,13 +234,22 @@ class Tracker:
             "recipe": cell.recipe.name,
             "protocol": str(getattr(stages[-1].stage, "protocol", "")),
         }
-        linked = {f"stage.{s.name}": s.fingerprint for s in stages}
+        linked = {f"stage.{s.name}": s.fingerprint for s in stages} | {f"steps.{s.name}": str(s.steps) for s in stages}
         key = [study.name, cell.row.label, str(cell.seed), stages[-1].fingerprint]
         name = f"{cell.row.label} seed {cell.seed}"
-        run_id = self.run(f"diga/{study.name}", name, key, row | linked | dict(tags), params)
+        run_id = self.run(f"diga/{study.name}", name, key, row | linked, params)
         self.client.log_text(run_id, dumps(cell.recipe), "recipe.json")
+        if any(len(text) > LONGEST_TAG for text in row.values()):
+            self.client.log_dict(run_id, row, "cell.json")  # what a tag cuts
         self.begun(run_id)
-        return run_id
+        return run_id, run_id in self._done
+
+    def origin(self, run_id: str, tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
+        """What launches a run: of one that is complete, its stages' manifests say more."""
+        self.log(run_id, tags=tags)
+        for name, text in artifacts.items():
+            if text:
+                self.client.log_text(run_id, text, name)
 
     def retire(self, study: Study, current: set[str]) -> None:
         """Cells that the study's present recipes no longer make: kept, but out of every table.
@@ -236,15 +263,18 @@ class Tracker:
             if run.info.run_id not in current and not known:
                 self.log(run.info.run_id, tags={"kind": "superseded cell"})
 
-    def cell_done(self, run_id: str, folder: Path, cost: Mapping[str, float]) -> None:
-        """Scores, confusion matrices and samples of a cell's last stage, unless they are there already."""
+    def cell_done(self, run_id: str, folder: Path, cost: Mapping[str, float], origin: Mapping[str, str]) -> None:
+        """Scores, confusion matrices and samples of a cell's last stage, unless they are there already.
+
+        `origin`: the code and the machines its stages were computed by.
+        """
         if run_id in self._done:
             return
         told = folder / "scores.json"  # of a recipe that ends in a score
         scores: dict[str, float] = json.loads(told.read_text()) if told.exists() else {}
         for name in ("confusion.parquet", "samples"):
             self.artifact(run_id, folder / name)
-        self.done(run_id, scores | dict(cost), published(folder))
+        self.done(run_id, scores | dict(cost), published(folder), origin)
 
 
 def allowed(name: str) -> str:
@@ -253,30 +283,6 @@ def allowed(name: str) -> str:
     return "/".join(part for part in clean.split("/") if part.strip("."))[:250] or "_"
 
 
-def slug(name: str) -> str:
-    """A folder's name for any text: what is harmless of it, and a hash."""
-    clean = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60].strip("-")
-    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
 def published(folder: Path) -> int:
     """When a stage was finished, in milliseconds: the same whenever it is asked."""
     return (folder / MANIFEST).stat().st_mtime_ns // 1_000_000
-
-
-def refusal(uri: str, failure: Exception) -> StorageError | TemporaryError:
-    """What to answer when MLflow cannot be used: one line that names the store."""
-    why = first_line(failure)
-    if "database is locked" in str(failure):
-        return TemporaryError(shown(uri), why, "the process that holds it; try again when it is done")
-    return StorageError(shown(uri), why, "an MLflow store that answers and can be written")
-
-
-def shown(uri: str) -> str:
-    """The address without a user's name and password."""
-    return re.sub(r"//[^/@\s]+@", "//", uri)
-
-
-def first_line(failure: Exception) -> str:
-    """The first line of an exception's text."""
-    return (str(failure).strip().splitlines() or [type(failure).__name__])[0][:300]

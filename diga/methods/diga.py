@@ -12,57 +12,46 @@ never seen has no centroid, instead of one at the origin; strong views are made 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from diga import ops
-from diga.methods.targets import cells, load_prototypes
-from diga.recipe import Ref, Stage, function_of
-from diga.settings import Count, Normalise, Plan, Share, Statistics, Strong, Weight
+from diga.errors import ConfigError, expected_one_of
+from diga.methods.looks import doubts, label_free, mixing, shown
+from diga.methods.targets import Centroids, PseudoLabels, cells, load_prototypes, thresholds
+from diga.methods.views import MIX, TARGET_VIEW, Views, drawn
+from diga.registry import function_of
+from diga.settings import Count, Mask, Normalise, Share, Statistics, Strong, Trust, Weight
+from diga.stage import Kept, Ref, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diga.engine.run import Run
-    from diga.methods.translation import Painter
     from diga.ops.prototypes import Prototypes
-    from diga.types import Batch, Losses, Pair, Prediction, Updates
+    from diga.ops.rules import Chosen, Opinions
+    from diga.types import Losses, Pair, Prediction, Updates
 
-# what a draw is for: each has its own stream of chance, so that a switch moves no other draw
-VIEW, MASK, PAINT, TARGET_VIEW, MIX = range(5)
+# what a rule for target labels reads beside the labels and the teacher
+KEEPS: dict[str, Kept] = {"bdl": "confidence", "proda": "probabilities"}
+CENTROIDS = frozenset({"consensus", "feature", "proda"})
 
 
-class Distillation(Stage):
+class Distillation(Views):
     """What warm-up and self-training share: two views of the source, a teacher, and eq. 1 to 6."""
 
-    shared: ClassVar[bool] = True
-    translator: Ref | None = Field(None, description="without one the second view is the strong view alone")
     distil: Weight = Field(0.5, description="lambda_distil")
     alpha: Weight = Field(0.5, description="of the strong-to-weak term of eq. 4")
     ema: Share = Field(0.999, description="xi, the cap of the teacher's rate in eq. 5")
-    mask: function_of("diga.ops.masks") = Field("classes", description="M of eq. 6")  # type: ignore[valid-type]
-    count_void: bool = Field(False, description="whether void is one of the classes a mask draws from")
-    strong: Strong = Strong()
+    instructor: Literal["teacher", "labels"] = Field(
+        "teacher", description="what instructs each view: the mean teacher on the other view, or, as a control, y_s"
+    )
+    aux: Weight = Field(0.1, description="of the same losses of an auxiliary head, where the network has one")
     normalise: Normalise = Field("valid", description="pixels a cross-entropy divides by")
     distil_at: Literal["pixels", "cells"] = Field("pixels", description="resolution of the distillation loss")
     statistics: Statistics = Statistics()
-    plan: Plan = Plan()
-
-    def view(self, run: Run, source: Batch, paint: Painter | None, t: int) -> Tensor:
-        """x_cdm = M * x~_s + (1 - M) * G(x_s) (eq. 6); x~_s alone without a translator."""
-        x_s, y_s = source
-        strong = ops.augment.strong(x_s, self.strong, run.chance(t, VIEW))
-        if paint is None:
-            return strong
-        M = self.draw(run, y_s, t, MASK)
-        return ops.mixing.blend(M, strong, paint(x_s, run.chance(t, PAINT)))
-
-    def draw(self, run: Run, label: Tensor, t: int, purpose: int) -> Tensor:
-        """M (B, 1, H, W): pixels of the front image."""
-        options: dict[str, Any] = {"count_void": self.count_void} if self.mask == "classes" else {}
-        M: Tensor = getattr(ops.masks, self.mask)(label, run.chance(t, purpose), **options)
-        return M
 
     def follow(self, T: nn.Module, S: nn.Module, t: int) -> None:
         """Eq. 5: the teacher moves towards the student; parameters only, unless buffers are copied."""
@@ -72,32 +61,36 @@ class Distillation(Stage):
         if T.training != (on_batches := self.statistics.teacher == "batch"):
             T.train(on_batches)
 
-    def source_losses(self, run: Run, source: Batch, p: Tensor, q: Tensor) -> Losses:
+    def source_losses(self, run: Run, y_s: Tensor, p: Prediction, q: Prediction | None) -> Losses:
         """CE(p(x_s), y_s) + lambda [H(q(x_s), p(x_cdm)) + alpha H(q(x_cdm), p(x_s))] (eq. 1 and 4).
 
-        p, q (2B, K, h, w): the student's and the teacher's logits of [x_s; x_cdm].
+        p, q: what student and teacher make of [x_s; x_cdm], 2B images; without q the labels instruct.
+        An auxiliary head, where there is one, has the same losses times `aux`.
         """
-        y_s = source.label
-        if self.distil and self.distil_at == "pixels":
-            p, q = run.upsample(p, y_s), run.upsample(q, y_s)
-        (p_s, p_cdm), (q_s, q_cdm) = p.chunk(2), q.chunk(2)
+        losses = self.two_views(run, y_s, p.logits, None if q is None else q.logits)
+        if p.aux is not None and self.aux:
+            more = self.two_views(run, y_s, p.aux, None if q is None else q.aux)
+            losses |= {f"{name}_aux": self.aux * loss for name, loss in more.items()}
+        return losses
+
+    def two_views(self, run: Run, y_s: Tensor, p: Tensor, q: Tensor | None) -> Losses:
+        """The same of one pair of logits (2B, K, h, w)."""
+        if self.distil and (q is None or self.distil_at == "pixels"):
+            p, q = run.upsample(p, y_s), None if q is None else run.upsample(q, y_s)
+        p_s, p_cdm = p.chunk(2)
         losses = {"source": run.cross_entropy(p_s, y_s, self.normalise)}
-        if self.distil:
+        if self.distil and q is None:
+            hard = run.cross_entropy(p_cdm, y_s, self.normalise) + self.alpha * losses["source"]
+            losses["views"] = self.distil * hard
+        elif self.distil and q is not None:
+            q_s, q_cdm = q.chunk(2)
             losses["distil"] = self.distil * ops.losses.symmetric_distillation(q_s, q_cdm, p_s, p_cdm, self.alpha)
         return losses
 
     def teacher(self, run: Run, S: nn.Module) -> nn.Module:
         """A mean teacher that starts as S."""
         T: nn.Module = ops.ema.teacher_of(S)
-        run.normalise(S, self.statistics)
         return T
-
-    def painter(self, run: Run) -> Painter | None:
-        """G, or None."""
-        if self.translator is None:
-            return None
-        painter: Painter = run.stage_of(self.translator).painter(run, self.translator)
-        return painter
 
 
 class WarmUp(Distillation):
@@ -112,33 +105,38 @@ class WarmUp(Distillation):
         return self.statistics.reads
 
     def __call__(self, run: Run) -> None:
-        """Leaves `student` and `teacher`."""
+        """Leaves `student` and, unless labels instruct, `teacher`."""
         import torch
 
         S = run.segmenter()
-        T = self.teacher(run, S)
+        T = self.teacher(run, S) if self.instructor == "teacher" else None
+        run.normalise(S, self.statistics)
         paint = self.painter(run)
 
         def step(pair: Pair, t: int) -> Updates:
-            self.follow(T, S, t)
+            if T is not None:
+                self.follow(T, S, t)
             with torch.no_grad():
                 x_cdm = self.view(run, pair.source, paint, t)
                 views = torch.cat([pair.source.image, x_cdm])
-                q = T(views).logits
-            p = run.forward(S, views, "views" in self.statistics.update).logits
+                q = None if T is None else T(views)
+            p = run.forward(S, views, "views" in self.statistics.update)
             run.leak(S, pair.target, self.statistics)
             run.picture(t, "warm-up", lambda: shown(pair.source, x_cdm, p))
-            yield "student", self.source_losses(run, pair.source, p, q)
+            run.watch(t, lambda: doubts(p))
+            yield "student", self.source_losses(run, pair.source.label, p, q)
 
-        run.fit({"student": S, "teacher": T}, step, self.plan)
+        run.fit({"student": S} if T is None else {"student": S, "teacher": T}, step, self.plan)
 
 
 class SelfTraining(Distillation):
-    """Warm-up goes on, and target images are learnt by the labels that two opinions share (eq. 7 to 11)."""
+    """Warm-up goes on, and target images are learnt by labels that a rule makes of opinions (eq. 7 to 11)."""
 
     warm_up: Ref
     labels: Ref = Field(description="the stage that stored y_warm")
-    centroids: Ref
+    centroids: Ref | None = Field(None, description="the stage that left rho, for rules that go by features")
+    rule: function_of("diga.ops.rules") = Field("consensus", description="what target labels are")  # type: ignore[valid-type]
+    trust: Trust = Trust()
     distil: Weight = 0.25
     strong: Strong = Strong(blend=0.3)
     delta: Share = Field(0.9999, description="of the centroids' moving average, eq. 10")
@@ -149,7 +147,9 @@ class SelfTraining(Distillation):
     agreed: bool = Field(False, description="whether only cells move a centroid where the teacher predicts their label")
     order: Literal["source_first", "target_first"] = Field("source_first", description="in which eq. 10 is applied")
     round: Count = Field(1, description="refined rounds have others: each draws its own crops, views and masks")
-    mix: Literal["class_mix", "none"] = Field("class_mix", description="none: learn x~_t itself, as eq. 9 says")
+    mix: Mask = Field(
+        Mask(), description="which source pixels stand in front of the target: class mix; none: x~_t itself, as eq. 9"
+    )
 
     def stream(self) -> int:
         """Each round its own."""
@@ -159,49 +159,88 @@ class SelfTraining(Distillation):
         """y_warm travels with the target images."""
         return self.labels
 
+    def asks(self) -> frozenset[Kept]:
+        """What the rule reads beside them."""
+        return frozenset({KEEPS[self.rule]} if self.rule in KEEPS else ())
+
+    def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
+        """The rule's stages must be there, and keep what it reads."""
+        super().fits(earlier, name)
+        if self.rule in CENTROIDS and self.centroids is None:
+            answer = expected_one_of("", (k for k, stage in earlier.items() if isinstance(stage, Centroids)))
+            raise ConfigError(f"{name}.centroids", f"none, and the rule {self.rule!r} goes by centroids", answer)
+        labels = earlier[self.labels]
+        if not isinstance(labels, PseudoLabels):
+            what = f"{self.labels!r} is a {type(labels).__name__}"
+            raise ConfigError(f"{name}.labels", what, "a stage that stores target labels: PseudoLabels")
+        if lacking := self.asks() - set(labels.keep):
+            what = f"the rule {self.rule!r} reads what {self.labels!r} does not keep"
+            raise ConfigError(f"{name}.rule", what, f"{self.labels}.keep with {', '.join(map(repr, lacking))}")
+
     def __call__(self, run: Run) -> None:
-        """Leaves `student`, `teacher` and the moved `prototypes`."""
+        """Leaves `student`, `teacher` and the moved `prototypes`, if it has any."""
         import torch
 
         S = run.segmenter(self.warm_up)
         run.normalise(S, self.statistics)
         T = run.segmenter(self.warm_up, "teacher").requires_grad_(False)
-        rho = load_prototypes(run, self.centroids)
+        rho = None if self.centroids is None else load_prototypes(run, self.centroids)
+        limits = thresholds(run, self.labels, self.trust) if "confidence" in self.asks() else None
         paint = self.painter(run)
 
         def step(pair: Pair, t: int) -> Updates:
             self.follow(T, S, t)
-            (x_s, y_s), x_t, y_warm = pair
-            assert y_warm is not None
+            x_s, y_s = pair.source[:2]
             with torch.no_grad():
                 x_cdm = self.view(run, pair.source, paint, t)
                 views = torch.cat([x_s, x_cdm])
-                seen_s, seen_t = T(views), T(x_t)
-                y_t = bilateral_consensus(run, y_warm, rho, seen_t.features, self.unseen)
-                x_mix, y_mix = self.mixed(run, pair, y_t, t)
-                self.move(run, rho, (second_half(seen_s), y_s), (seen_t, y_t))
-            p = run.forward(S, views, "views" in self.statistics.update).logits
-            p_mix = run.forward(S, x_mix, "mixed" in self.statistics.update).logits
-            run.picture(t, "self-training", lambda: shown(pair.source, x_cdm, p) | mixing(pair, y_t, x_mix, y_mix))
-            losses = self.source_losses(run, pair.source, p, seen_s.logits)
-            yield "student", losses | {"target": run.cross_entropy(p_mix, y_mix, self.normalise)}
+                seen_s, seen_t = T(views), T(pair.target)
+                heard = self.opinions(run, pair, seen_t, rho, limits)
+                chosen: Chosen = getattr(ops.rules, self.rule)(heard)
+                x_mix, y_mix, trust = self.mixed(run, pair, chosen, t)
+                self.move(run, rho, (second_half(seen_s), y_s), (seen_t, chosen.label))
+            p = run.forward(S, views, "views" in self.statistics.update)
+            p_mix = run.forward(S, x_mix, "mixed" in self.statistics.update)
+            run.picture(t, "self-training", lambda: shown(pair.source, x_cdm, p) | mixing(pair, chosen, x_mix, y_mix))
+            run.watch(t, lambda: doubts(p) | label_free(heard, chosen, rho is not None))
+            losses = self.source_losses(run, y_s, p, seen_s if self.instructor == "teacher" else None)
+            yield "student", losses | run.supervised(p_mix, y_mix, self.normalise, self.aux, "target", trust)
 
-        run.fit({"student": S, "teacher": T, "prototypes": rho}, step, self.plan)
+        nets: dict[str, nn.Module] = {"student": S, "teacher": T}
+        run.fit(nets if rho is None else nets | {"prototypes": rho}, step, self.plan)
 
-    def mixed(self, run: Run, pair: Pair, y_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """M' * x_s + (1 - M') * x~_t, with labels alike: ClassMix."""
+    def opinions(
+        self, run: Run, pair: Pair, seen: Prediction, rho: Prototypes | None, limits: Tensor | None
+    ) -> Opinions:
+        """What is known of the target: stored labels, what the teacher sees, and how far its features are from rho."""
+        assert pair.guess is not None
+        return ops.rules.Opinions(
+            warm=pair.guess.label,
+            seen=seen,
+            distances=None if rho is None else rho.distances(seen.features, self.unseen),
+            confidence=pair.guess.confidence,
+            probabilities=pair.guess.probabilities,
+            thresholds=limits,
+            trust=self.trust,
+            align_corners=run.recipe.align_corners,
+        )
+
+    def mixed(self, run: Run, pair: Pair, chosen: Chosen, t: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """M' * x_s + (1 - M') * x~_t, with labels and their weights alike: ClassMix."""
         x_t = ops.augment.strong(pair.target, self.strong, run.chance(t, TARGET_VIEW))
-        if self.mix == "none":
-            return x_t, y_t
-        x_s, y_s = pair.source
-        M = ops.masks.classes(y_s, run.chance(t, MIX), count_void=self.count_void)
-        return ops.mixing.blend(M, x_s, x_t), ops.mixing.blend(M, y_s, y_t)
+        x_s, y_s = pair.source[:2]
+        M = drawn(run, self.mix, y_s, t, MIX)
+        x_mix, y_mix = ops.mixing.blend(M, x_s, x_t), ops.mixing.blend(M, y_s, chosen.label)
+        trust = None if chosen.weight is None else chosen.weight.masked_fill(M[:, 0], 1.0)
+        return x_mix, y_mix, trust
 
-    def move(self, run: Run, rho: Prototypes, *opinions: tuple[Prediction, Tensor]) -> None:
+    def move(self, run: Run, rho: Prototypes | None, *opinions: tuple[Prediction, Tensor]) -> None:
         """rho <- delta rho + (1 - delta) v, v the mean feature of class k in an image (eq. 10).
 
         `opinions`: what the teacher saw and the label, of the source and of the target.
         """
+        if rho is None:
+            return
         for seen, label in opinions if self.order == "source_first" else reversed(opinions):
             predicted = ops.pseudo.argmax(seen.logits) if self.agreed else None
             means, valid = ops.prototypes.class_means(
@@ -210,34 +249,7 @@ class SelfTraining(Distillation):
             rho.ema_(run.gather(means), run.gather(valid), self.delta)
 
 
-def bilateral_consensus(run: Run, y_warm: Tensor, rho: Prototypes, features: Tensor, unseen: Any) -> Tensor:
-    """y_t (B, H, W): y_warm where the nearest centroid says the same, void elsewhere (eq. 8)."""
-    y_feat = ops.pseudo.nearest(rho.weights(features, unseen), y_warm, run.recipe.align_corners)
-    return ops.pseudo.consensus(y_warm, y_feat)
-
-
 def second_half(seen: Prediction) -> Prediction:
     """Of a forward on [x_s; x_cdm], what belongs to x_cdm."""
-    return type(seen)(*(part.chunk(2)[1] for part in seen))
-
-
-def shown(source: Batch, view: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """Columns of a picture: the two views and what the student makes of the first."""
-    return {
-        "source": source.image,
-        "label": source.label,
-        "second view": view,
-        "student": p.chunk(2)[0].argmax(1),
-    }
-
-
-def mixing(pair: Pair, y_t: Tensor, x_mix: Tensor, y_mix: Tensor) -> dict[str, Tensor]:
-    """Columns of a picture: the target, its labels before and after consensus, the mixed pair."""
-    assert pair.guess is not None
-    return {
-        "target": pair.target,
-        "y_warm": pair.guess,
-        "consensus": y_t,
-        "mixed": x_mix,
-        "mixed label": y_mix,
-    }
+    aux = None if seen.aux is None else seen.aux.chunk(2)[1]
+    return type(seen)(seen.logits.chunk(2)[1], seen.features.chunk(2)[1], aux)

@@ -1,16 +1,20 @@
 """How good a network is: per-image confusion matrices on labelled validation images.
 
-The only stage that opens labels of a target, and no training stage can read what it leaves: a score
-is never a reference of anything but reports.
+The only stage that opens labels of a target, and no stage can read what it leaves: it leaves no
+network, no label and no painting, and a recipe refuses a reference to it.  Reports read it alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from diga.recipe import Ref, Stage, function_of
+from diga.errors import ConfigError
+from diga.recipe import Ref, Stage
+from diga.registry import function_of
+from diga.settings import Count
 
 if TYPE_CHECKING:
     from diga.engine.run import Run
@@ -24,7 +28,10 @@ class Score(Stage):
     Statistics: `plain`, the student as it is; `teacher`, its mean teacher; `adabn`, the student with
     batch-norm statistics re-estimated on unlabelled target images.  Selection: `last`, the final
     weights; `best`, the snapshot with the highest plain mIoU on the first domain: it looked at
-    target labels, and its column says so.
+    target labels, and its column says so.  Of several domains there is a `mean`, too.
+
+    Beside the columns: numbers that need no label (`label_free`), by which a sweep may select; alarms;
+    and, if asked, the quality of the labels that a self-training learnt from.
     """
 
     of: Ref
@@ -32,15 +39,33 @@ class Score(Stage):
     protocol: Protocol = "single_scale"  # type: ignore[valid-type]
     statistics: tuple[Literal["plain", "teacher", "adabn"], ...] = ("plain", "teacher", "adabn")
     samples: int = Field(4, ge=0, le=1000, description="validation images whose predictions are kept as pictures")
+    label_free: bool = Field(True, description="whether unlabelled target training images are looked at")
+    looked_at: Count = Field(100, description="of them, evenly spread; a quarter of that at every snapshot")
+    labels: Ref | None = Field(None, description="the stage that stored the target labels which `of` learnt from")
+    quality: bool = Field(False, description="whether they are judged: it opens labels of target training images")
+    judged: Count = Field(200, description="target training images whose labels are opened, evenly spread")
 
     def reads(self) -> frozenset[Literal["source", "target"]]:
-        """Target images, for re-estimated statistics."""
-        return frozenset({"target"} if "adabn" in self.statistics else ())
+        """Target images: for re-estimated statistics, and for whatever needs no label."""
+        return frozenset({"target"} if "adabn" in self.statistics or self.label_free or self.quality else ())
 
     def scores(self) -> tuple[str, ...]:
         """The domains whose validation labels are read."""
         return self.domains
 
+    def judges(self) -> bool:
+        """Whether labels of target training images are opened."""
+        return self.quality
+
+    def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
+        """There must be labels to judge, and they must be those that the scored stage learnt from."""
+        learnt = earlier[self.of].guesses()
+        if self.quality and self.labels is None:
+            answer = f"{name}.labels: the stage that stored them" + (f", {learnt!r}" if learnt else "")
+            raise ConfigError(f"{name}.quality", "true, with no labels to judge", answer)
+        if self.labels and learnt and self.labels != learnt:
+            raise ConfigError(f"{name}.labels", f"found {self.labels!r}", f"{learnt!r}, of which {self.of!r} learnt")
+
     def __call__(self, run: Run) -> None:
-        """Leaves `scores.json`, `confusion.parquet` and `samples/`."""
+        """Leaves `scores.json`, `confusion.parquet`, `diagnostics.json`, `samples/`, `pictures/`, `labels.parquet`."""
         run.score(self.of, self.domains, self.protocol, self.statistics, self.samples)

@@ -5,14 +5,17 @@ Departures: pseudo-labels are streamed to disk one image at a time; the authors 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from diga import ops
 from diga.errors import DataError
-from diga.recipe import Ref, Stage, function_of
-from diga.settings import Count
+from diga.methods.views import painter_of
+from diga.registry import function_of
+from diga.settings import Count, Trust
+from diga.stage import Kept, Ref, Stage, must_paint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +35,7 @@ class PseudoLabels(Stage):
 
     of: Ref
     part: Literal["student", "teacher"] = "student"
+    keep: tuple[Kept, ...] = Field((), description="what some rules for target labels read beside the labels")
     protocol: Protocol = Field("two_scale_max", description="how the network is run, as in scoring")  # type: ignore[valid-type]
 
     def reads(self) -> frozenset[Literal["source", "target"]]:
@@ -39,11 +43,8 @@ class PseudoLabels(Stage):
         return frozenset({"target"})
 
     def __call__(self, run: Run) -> None:
-        """Leaves `labels/<stem>.png`, 8-bit train ids."""
-        net = run.segmenter(self.of, self.part)
-        for domain in run.recipe.targets:
-            for stems, image in run.images(domain, "train"):
-                run.store_labels(stems, run.predict(net, image, self.protocol))
+        """Leaves `labels/<stem>.png`, 8-bit train ids, and what else is kept of them in folders beside."""
+        run.store_labels(run.segmenter(self.of, self.part), self.protocol, self.keep)
 
 
 class Centroids(Stage):
@@ -67,6 +68,14 @@ class Centroids(Stage):
     def reads(self) -> frozenset[Literal["source", "target"]]:
         """Source or target, whichever is averaged."""
         return frozenset({"target"} if self.images == "target_pred" else {"source"})
+
+    def paints(self) -> str | None:
+        """The translator."""
+        return self.translator
+
+    def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
+        """The translator must be one."""
+        must_paint(earlier, self.translator, f"{name}.translator")
 
     def stream(self) -> int:
         """Not that of the training whose network is looked at."""
@@ -92,7 +101,7 @@ class Centroids(Stage):
 
     def of_source(self, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
         """x_cdm as the stage `of` makes it, and y_s."""
-        paint = run.stage_of(self.translator).painter(run, self.translator) if self.translator else None
+        paint = painter_of(run, self.translator)
         for t, (source, _, _) in enumerate(run.pairs(0, self.steps)):
             yield run.stage_of(self.of).view(run, source, paint, t), source.label
 
@@ -115,6 +124,12 @@ def load_prototypes(run: Run, ref: str) -> Prototypes:
     if not prototypes.seen.any():
         raise DataError(ref, "found no class with a centroid", "features of one class at least")
     return prototypes
+
+
+def thresholds(run: Run, ref: str, trust: Trust) -> Tensor:
+    """(K,) confidence a pixel needs by its class, from all that stage `ref` stored; see `ops.rules`."""
+    histogram = run.read(ref, "confidences.pt")["histogram"]
+    return ops.pseudo.class_thresholds(histogram, trust)
 
 
 def cells(run: Run, label: Tensor, like: Tensor) -> Tensor:

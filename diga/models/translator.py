@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diga.models.judge import enough
+
 
 def block(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Reflection padding, convolution, instance normalisation without weights, ReLU."""
@@ -44,6 +46,14 @@ def decoder(width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers, last, nn.Sigmoid())
 
 
+def least_side(scales: int) -> int:
+    """Pixels a side of the smallest images that a judge of so many scales can read.
+
+    The coarsest image, halved `scales` - 1 times and rounded up, must survive four halvings that round down.
+    """
+    return (15 << (scales - 1)) + 1
+
+
 class Judge(nn.Module):
     """Patch scores of an image at several scales: real ones near 1, translated ones near 0."""
 
@@ -60,7 +70,8 @@ class Judge(nn.Module):
         return nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 1))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> one (B, 1, h, w) map of scores a scale."""
+        """(B, 3, H, W) -> one (B, 1, h, w) map of scores a scale.  Raises ConfigError below `least_side`."""
+        enough(image, least_side(len(self.heads)))
         scores = []
         for head in self.heads:
             scores.append(head(image))
@@ -80,15 +91,3 @@ class Generator(nn.Module):
         """Source images (B, 3, H, W) in the target's style."""
         painted: Tensor = self.to_t(self.from_s(x_s))
         return painted
-
-
-class ColourBank(nn.Module):
-    """Mean colour and colour covariance of N target images: all that a closed-form translation needs."""
-
-    mean: Tensor
-    covariance: Tensor
-
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(images, 3))
-        self.register_buffer("covariance", torch.zeros(images, 3, 3))

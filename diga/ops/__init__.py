@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from diga.ops import chance as chance
     from diga.ops import colour as colour
     from diga.ops import ema as ema
+    from diga.ops import legacy as legacy
     from diga.ops import losses as losses
     from diga.ops import masks as masks
     from diga.ops import mixing as mixing
+    from diga.ops import photometry as photometry
     from diga.ops import prototypes as prototypes
     from diga.ops import pseudo as pseudo
+    from diga.ops import rules as rules
     from diga.ops import scores as scores
 
 

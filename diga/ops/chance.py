@@ -29,5 +29,9 @@ class Chance:
 
     def uniform(self, *shape: int) -> Tensor:
         """(b, *shape) float32 in [0, 1), for the b rows of this worker; the next call draws anew."""
+        return self.host(*shape).to(self.device)
+
+    def host(self, *shape: int) -> Tensor:
+        """The same draws as numbers to decide by: they stay on the CPU, and no device is waited for."""
         u = self._draws.random((self.total, *shape), dtype=np.float32)
-        return torch.from_numpy(u[self.rows.start : self.rows.stop]).to(self.device)
+        return torch.from_numpy(u[self.rows.start : self.rows.stop])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,39 @@ def transfer(image: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         T = inverse @ _power(root @ covariance.to(A) @ root, 0.5) @ inverse
         x = T @ (full(image).flatten(2) - mu[..., None]) + mean.to(mu)[..., None]
     return x.clamp(0, 1).view_as(image)
+
+
+def channel_statistics(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(x - mu) std / sigma + mean of each channel alone: image (B, 3, H, W), mean and std (B, 3).
+
+    A channel that does not vary cannot be made to.  Clamped to [0, 1].
+    """
+    x = full(image)
+    centred = x - x.mean((2, 3), keepdim=True)
+    sigma = centred.square().mean((2, 3)).sqrt()
+    gain = (std.to(sigma) / sigma).where(sigma > ROUNDING**0.5, 0)
+    return centred.mul_(gain[..., None, None]).add_(mean.to(x)[..., None, None]).clamp_(0, 1)
+
+
+def fourier(image: Tensor, style: Tensor, beta: float) -> Tensor:
+    """`image` with the low frequencies' amplitudes of `style`, both (B, 3, H, W): FDA (Yang and Soatto, CVPR 2020).
+
+    Low is up to b = floor(beta min(H, W)) periods an image either way: a centred square of 2 b + 1
+    frequencies.  Phases stay; clamped to [0, 1].  Raises ValueError where the sizes differ.
+    """
+    if image.shape != style.shape:
+        raise ValueError(
+            f"fourier: found a style of {tuple(style.shape)} (expected {tuple(image.shape)}, as the image)"
+        )
+    H, W = image.shape[-2:]
+    b = math.floor(beta * min(H, W) + 1e-9)
+    waves, others = torch.fft.rfft2(full(image)), torch.fft.rfft2(full(style))
+    # Of real images the frequencies -v are those of v: half the columns tell all.
+    for rows in (slice(0, b + 1), slice(max(b + 1, H - b), H)):
+        low = (..., rows, slice(0, b + 1))
+        waves[low] = torch.polar(others[low].abs(), waves[low].angle())
+    translated: Tensor = torch.fft.irfft2(waves, (H, W))
+    return translated.clamp_(0, 1)
 
 
 def _power(matrix: Tensor, exponent: float, least: float = 0) -> Tensor:

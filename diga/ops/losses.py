@@ -2,13 +2,15 @@
 
 H(q, p) = -sum_k q_k log p_k is the cross-entropy of one pixel.  Everything is taken in float32 at
 least, whatever precision the network worked in.  Sources: DiGA (Shen et al., CVPR 2023), whose
-equation numbers are given; LSGAN (Mao et al., ICCV 2017); online hard example mining as in the
-authors' SYNTHIA scripts.
+equation numbers are given; LSGAN (Mao et al., ICCV 2017); AdaptSegNet (Tsai et al., CVPR 2018) for
+`binary`; ADVENT (Vu et al., CVPR 2019) for `entropy`; online hard example mining as in the authors'
+SYNTHIA scripts, edges as in their translator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from diga.ops.precision import full, no_autocast
 from diga.types import IGNORE
+
+DEPTHS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # weights of feature maps in the perceptual distance
 
 
 def upsample(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
@@ -54,29 +58,43 @@ def counted(label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
     return (label != IGNORE).sum()
 
 
-def cross_entropy(logits: Tensor, label: Tensor, pixels: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    label: Tensor,
+    pixels: Tensor | None = None,
+    weight: Tensor | None = None,
+    trust: Tensor | None = None,
+) -> Tensor:
     """Eq. 1: sum of -w_y log p_y over pixels that are not IGNORE, divided by `pixels`.
 
     logits (B, K, H, W), label (B, H, W), weight (K,), pixels a scalar: `counted(label, "valid")`
     unless given, so that several workers can divide by the count of the whole batch.  A label that
-    is IGNORE everywhere gives zero with zero gradient.
+    is IGNORE everywhere gives zero with zero gradient.  With `trust` (B, H, W) a pixel's loss counts
+    that many times; the divisor stays.
     """
     per_pixel = F.cross_entropy(full(logits), label, weight, ignore_index=IGNORE, reduction="none")
+    if trust is not None:
+        per_pixel = per_pixel * trust
     pixels = counted(label, "valid") if pixels is None else pixels
     return per_pixel.sum() / pixels.clamp(min=1e-6)  # a mean over workers may lie below one pixel
 
 
-def hard_cross_entropy(logits: Tensor, label: Tensor, threshold: float = 0.7, keep: int = 100_000) -> Tensor:
+def hard_cross_entropy(
+    logits: Tensor, label: Tensor, threshold: float = 0.7, keep: int = 100_000, trust: Tensor | None = None
+) -> Tensor:
     """Mean of -log p_y over hard pixels: those with p_y < max(threshold, the (keep + 1)-th smallest p_y).
 
     logits (B, K, H, W), label (B, H, W).  With no more than `keep` labelled pixels all of them are
-    hard; with none the loss is zero.
+    hard; with none the loss is zero.  With `trust` (B, H, W) a pixel's loss counts that many times; which
+    pixels are hard, and the divisor, stay.
     """
     per_pixel = F.cross_entropy(full(logits), label, ignore_index=IGNORE, reduction="none").flatten()
     p_y = (-per_pixel.detach()).exp().masked_fill(label.flatten() == IGNORE, torch.inf)
     few = p_y.numel() <= keep
     limit = torch.inf if few else p_y.kthvalue(keep + 1).values.clamp(min=threshold)
     hard = p_y < limit
+    if trust is not None:
+        per_pixel = per_pixel * trust.flatten()
     return per_pixel.where(hard, 0).sum() / hard.sum().clamp(min=1)
 
 
@@ -112,6 +130,44 @@ def symmetric_distillation(
 def lsgan(score: Tensor, real: bool) -> Tensor:
     """(D(x) - 1)^2 where `real`, else D(x)^2: mean over the scores (...)."""
     return (full(score) - float(real)).square().mean()
+
+
+def binary(score: Tensor, real: bool) -> Tensor:
+    """-log sigmoid(D(x)) where `real`, else -log(1 - sigmoid(D(x))): mean over the scores (...)."""
+    return F.softplus(-full(score) if real else full(score)).mean()
+
+
+def entropy(logits: Tensor, relative: bool = False) -> Tensor:
+    """-sum_k p_k log p_k of every pixel in nats, or of log K: logits (B, K, H, W) -> (B, H, W)."""
+    log_p = full(logits).log_softmax(1)
+    nats = -(log_p.exp() * log_p).sum(1)
+    return nats / math.log(logits.shape[1]) if relative else nats
+
+
+def edge_mask(label: Tensor) -> Tensor:
+    """Where a label changes: |L * y| > 0.1, L a 5 x 5 Laplacian; label (B, H, W) -> (B, 1, H, W) bool.
+
+    L takes the sum of the window less 25 times its centre, over 48, the sum of its absolute taps; edges
+    are mirrored.  Ids are values, IGNORE too: neighbours whose ids are close have thinner edges.  Needs
+    three pixels or more either way.
+    """
+    y = F.pad(label[:, None].float(), (2, 2, 2, 2), "reflect")  # whole numbers below 2^24: all sums are exact
+    window = F.avg_pool2d(y, 5, 1, divisor_override=1)
+    return (window - 25 * label[:, None]).abs_() > 0.1 * 48
+
+
+def edge(image: Tensor, painted: Tensor, mask: Tensor) -> Tensor:
+    """|x - x'| under a mask (B, 1, H, W), mean over all pixels and channels of (B, 3, H, W), masked or not."""
+    return ((full(image) - full(painted)) * mask).abs().mean()
+
+
+def perceptual(maps_a: Sequence[Tensor], maps_b: Sequence[Tensor]) -> Tensor:
+    """sum_i w_i mean|a_i - b_i| over five feature maps, from shallow to deep, w = 1/32, 1/16, 1/8, 1/4, 1.
+
+    The distance of Johnson et al. (ECCV 2016), weighted as by Wang et al. (CVPR 2018).
+    """
+    terms = [w * (full(a) - full(b)).abs().mean() for w, a, b in zip(DEPTHS, maps_a, maps_b, strict=True)]
+    return torch.stack(terms).sum()
 
 
 class _CrossEntropyOfLogits(torch.autograd.Function):

@@ -1,53 +1,103 @@
 """Which pixels come from the front image: (B, 1, H, W) booleans.  A new mask is a new function here.
 
-Every mask takes the front image's label (B, H, W) and this step's chance, then its own options.
+Every mask takes the front image's label (B, H, W), this step's chance and how it is wanted: what of
+`how` it reads, its docstring tells.  A share of a count is exact: 0.7 of ten is seven, rounded up or down.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from diga.ops.chance import Chance
+from diga.ops.losses import upsample
+from diga.settings import Mask
 from diga.types import IGNORE
 
+SLACK = 1e-9  # a product of floats that misses a whole number by less was meant to be it
 
-def classes(label: Tensor, chance: Chance, fraction: float = 0.5, count_void: bool = False) -> Tensor:
-    """The M of eq. 6: floor(fraction * |U|) of the classes U present in each image, and its IGNORE pixels.
 
-    Drawn evenly without replacement.  With `count_void` IGNORE, where present, is one of U and may
-    take a place in the draw, as the authors' code has it.  One class alone gives none of it.
+def classes(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """The M of eq. 6: `fraction` of the classes U present in each image, rounded as `rounding` says.
+
+    Drawn evenly without replacement.  `void` says what IGNORE is: "front": not in U, always in front;
+    "counted": in U where present, may take a place in the draw, and always in front, as DiGA's authors
+    have it; "drawn": a class like any other, as DDB's have it.
     """
     B, H, W = label.shape
     values = label.flatten(1)
     present = torch.zeros(B, IGNORE + 1, dtype=torch.bool, device=label.device).scatter_(1, values, True)
-    present[:, IGNORE] &= count_void
+    present[:, IGNORE] &= how.void != "front"
     order = chance.uniform(IGNORE + 1).masked_fill(~present, 1).argsort(1)  # those present first, shuffled
-    places = (fraction * present.sum(1, dtype=torch.float64)).floor()
+    places = _whole(how.fraction * present.sum(1, dtype=torch.float64), how.rounding)
     first = torch.arange(IGNORE + 1, device=label.device) < places[:, None]
     chosen = torch.zeros_like(present).scatter_(1, order, first)
-    chosen[:, IGNORE] = True
+    chosen[:, IGNORE] |= how.void != "drawn"
     return chosen.gather(1, values).view(B, 1, H, W)
 
 
-def cut(label: Tensor, chance: Chance, area: float = 0.4) -> Tensor:
-    """A rectangle anywhere in each image, area^a of its height by area^(1 - a) of its width, a ~ U(0, 1).
+def cut(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """A rectangle anywhere in each image, A^a of its height by A^(1 - a) of its width, a ~ U(0, 1), A = `fraction`.
 
-    The cut mix of DDB (Chen et al., NeurIPS 2022); sides are rounded to whole pixels.
+    The cut mix of DDB (Chen et al., NeurIPS 2022), whose A is 0.4; sides are rounded to whole pixels.
     """
     H, W = label.shape[-2:]
     a, top, left = chance.uniform(3)[..., None].unbind(1)
-    return _span(H, area**a, top)[:, None, :, None] & _span(W, area ** (1 - a), left)[:, None, None, :]
+    rows, columns = _span(H, how.fraction**a, top), _span(W, how.fraction ** (1 - a), left)
+    return rows[:, None, :, None] & columns[:, None, None, :]
 
 
-def none(label: Tensor, chance: Chance) -> Tensor:
+def grid(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """`fraction` of the patches of `side` x `side` pixels, to the nearest whole patch, half a patch to one.
+
+    Drawn evenly without replacement in each image.  Patches at the far edges are smaller.
+    """
+    B, H, W = label.shape
+    rows, columns = (math.ceil(n / how.side) for n in (H, W))
+    # Stable: thousands of draws of 24 bits hold equal ones, which every device must put in one order.
+    order = chance.uniform(rows * columns).argsort(dim=1, stable=True)
+    chosen = torch.zeros_like(order, dtype=torch.bool).scatter_(
+        1, order[:, : _nearest(how.fraction, order.shape[1])], True
+    )
+    i, j = (torch.arange(n, device=label.device) // how.side for n in (H, W))
+    return chosen.view(B, 1, rows, columns)[:, :, i[:, None], j]
+
+
+def noise(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """Blobs of about `side` pixels that cover `fraction` of each image's pixels, to the nearest whole pixel.
+
+    Uniform noise on a lattice of meshes of up to `side` x `side` pixels, in between bilinear; in front
+    is what lies above its own quantile.
+    """
+    B, H, W = label.shape
+    if not (count := _nearest(how.fraction, H * W)):
+        return none(label, chance, how)
+    lattice = chance.uniform(*(math.ceil(n / how.side) + 1 for n in (H, W)))
+    field = upsample(lattice[:, None].double(), label, align_corners=True)  # doubles: no two pixels alike
+    limit = field.flatten(1).kthvalue(H * W - count + 1).values
+    return field >= limit.view(B, 1, 1, 1)
+
+
+def none(label: Tensor, chance: Chance, how: Mask) -> Tensor:
     """Nothing from the front: the back image alone."""
     return torch.zeros_like(label, dtype=torch.bool)[:, None]
 
 
-def everything(label: Tensor, chance: Chance) -> Tensor:
+def everything(label: Tensor, chance: Chance, how: Mask) -> Tensor:
     """The front image alone."""
     return torch.ones_like(label, dtype=torch.bool)[:, None]
+
+
+def _whole(share: Tensor, rounding: str) -> Tensor:
+    if rounding == "ceil":
+        return (share - SLACK).ceil()
+    return (share + (0.5 if rounding == "nearest" else 0) + SLACK).floor()
+
+
+def _nearest(fraction: float, count: int) -> int:
+    return math.floor(fraction * count + 0.5 + SLACK)
 
 
 def _span(size: int, fraction: Tensor, place: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from diga.ops.precision import full, no_autocast
 
+Unseen = Literal["ignored", "origin"]  # what a class without centroid is: no class, or the zero vector
+
 
 def class_means(
     features: Tensor, label: Tensor, classes: int, least: int = 5, predicted: Tensor | None = None
@@ -86,26 +88,32 @@ class Prototypes(nn.Module):
         share = rate * torch.cat([spared[1:], torch.ones_like(rate[:1])])
         self.vectors.mul_(spared[0, :, None]).add_((share[..., None] * means).sum(0))
 
-    def distances(self, features: Tensor) -> Tensor:
+    def distances(self, features: Tensor, unseen: Unseen = "origin") -> Tensor:
         """||f - rho_k||_2 of every cell: features (B, D, h, w) -> (B, K, h, w).
 
-        As ||f||^2 - 2 f.rho + ||rho||^2, one matrix product.
+        As ||f||^2 - 2 f.rho + ||rho||^2, one matrix product.  A class no image has shown is the zero
+        vector, as the authors' is, or with "ignored" infinitely far.
         """
         f = full(features).flatten(2)
         with no_autocast(f):
             rho = self.vectors.to(f.dtype)
             square = f.square().sum(1)[:, None] - 2 * (rho @ f) + rho.square().sum(1)[:, None]
         least = torch.finfo(f.dtype).tiny  # rounding can fall below zero, and the root has no slope there
-        return square.clamp(min=least).sqrt().view(len(f), -1, *features.shape[2:])
+        distances = square.clamp(min=least).sqrt().view(len(f), -1, *features.shape[2:])
+        if unseen == "origin":
+            return distances
+        return distances.masked_fill((self.seen == 0)[:, None, None], torch.inf)
 
-    def weights(self, features: Tensor, unseen: Literal["ignored", "origin"] = "ignored") -> Tensor:
+    def weights(self, features: Tensor, unseen: Unseen = "ignored") -> Tensor:
         """Eq. 8 made soft: softmax_k(-||f - rho_k||), features (B, D, h, w) -> (B, K, h, w).
 
         A class no image has shown gets weight zero; with "origin" it competes as the zero vector, as
         the authors' does.
         """
-        nearness = -self.distances(features)
-        if unseen == "origin":
-            return nearness.softmax(1)
-        known = (self.seen > 0)[:, None, None]
-        return nearness.masked_fill(~known, torch.finfo(nearness.dtype).min).softmax(1) * known
+        return affinity(self.distances(features, unseen))
+
+
+def affinity(distances: Tensor) -> Tensor:
+    """softmax_k(-d_k) over the classes of finite distance, (B, K, h, w); where no class has one, all are zero."""
+    nearness = (-distances).clamp(min=torch.finfo(distances.dtype).min)
+    return nearness.softmax(1) * distances.isfinite()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from diga.ops.losses import taps
 from diga.ops.precision import full, no_autocast
+from diga.settings import Trust
 from diga.types import IGNORE
 
 STRIP = 64  # rows resized at a time: small enough to stay in a core's cache
+LEVELS = 256  # of a confidence stored in 8 bits
 
 
 def argmax(scores: Tensor) -> Tensor:
@@ -26,19 +28,31 @@ def nearest(weights: Tensor, like: Tensor, align_corners: bool = False) -> Tenso
 
 
 def winners(maps: Sequence[Tensor], like: Tensor, align_corners: bool = False) -> Tensor:
-    """The class with the highest score in any of the maps (B, K, h, w), each resized to `like` (..., H, W).
+    """The class with the highest score in any of the maps (B, K, h, w), each resized to `like` (..., H, W)."""
+    return torch.cat([argmax(scores) for scores in _strips(maps, like, align_corners)], 1)
 
-    Strip by strip: K full-size planes a map are the dearest part of testing a network, and never needed.
+
+def confident(maps: Sequence[Tensor], like: Tensor, align_corners: bool = False) -> tuple[Tensor, Tensor]:
+    """The winners of several maps of logits, and what probability the softmax of the highest logits gives them.
+
+    Both (B, H, W).
+    """
+    tops = [(scores.max(1), scores.logsumexp(1)) for scores in _strips(maps, like, align_corners)]
+    label = torch.cat([top.indices for top, _ in tops], 1)
+    return label, torch.cat([(top.values - total).exp() for top, total in tops], 1)
+
+
+def _strips(maps: Sequence[Tensor], like: Tensor, align_corners: bool) -> Iterator[Tensor]:
+    """The highest of the resized maps, strip by strip of rows: (B, K, rows, W).
+
+    K full-size planes a map are the dearest part of testing a network, and never needed.
     """
     H, W = like.shape[-2:]
     with no_autocast(maps[0]):
         wide = [_across(full(x), W, align_corners) for x in maps]
         rows = [taps(x.shape[2], H, align_corners, x.dtype, x.device) for x in wide]
-        strips = (
-            argmax(reduce(torch.maximum, (R[top : top + STRIP] @ x for R, x in zip(rows, wide, strict=True))))
-            for top in range(0, H, STRIP)
-        )
-        return torch.cat(list(strips), 1)
+        for top in range(0, H, STRIP):
+            yield reduce(torch.maximum, (R[top : top + STRIP] @ x for R, x in zip(rows, wide, strict=True)))
 
 
 def _across(x: Tensor, W: int, align_corners: bool) -> Tensor:
@@ -49,3 +63,27 @@ def _across(x: Tensor, W: int, align_corners: bool) -> Tensor:
 def consensus(a: Tensor, b: Tensor) -> Tensor:
     """The label both opinions share, IGNORE where they differ: DiGA's selection without a threshold."""
     return a.masked_fill(a != b, IGNORE)
+
+
+def confidence_histogram(label: Tensor, confidence: Tensor, classes: int) -> Tensor:
+    """How many pixels of each label have each 8-bit confidence: (K, 256) int64.
+
+    label (...), confidence (...) in [0, 1], or in 8 bits as stored: round(255 p).  IGNORE is left out.
+    """
+    levels = confidence if confidence.dtype == torch.uint8 else (full(confidence) * (LEVELS - 1)).round()
+    cell = label.long() * LEVELS + levels.long()
+    counts = torch.bincount(cell.flatten(), minlength=(IGNORE + 1) * LEVELS)
+    return counts.view(-1, LEVELS)[:classes]
+
+
+def class_thresholds(histogram: Tensor, trust: Trust) -> Tensor:
+    """t_k = min(quantile of class k's confidences, cap): (K, 256) counts -> (K,) float32.
+
+    The quantile is the lowest level that `trust.quantile` of the pixels do not exceed.  A class without
+    a pixel has the cap.
+    """
+    below = histogram.cumsum(1)
+    wanted = trust.quantile * (1 - 1e-12) * below[:, -1:].double()  # no rounding asks for one pixel more
+    level = (below < wanted).sum(1).float()
+    threshold = (level / (LEVELS - 1)).clamp(max=trust.cap)
+    return threshold.masked_fill(below[:, -1] == 0, trust.cap)

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
 from diga.report import exchange, figures, latex, markdown, page
-from diga.report.cells import metric_of
+from diga.report.cells import metric_of, shown_domain
 from diga.report.records import Records, records
 from diga.report.table import Table
 
@@ -72,14 +72,14 @@ def _write_tables(tables: dict[str, Table], folder: Path) -> None:
 def _draw(known: Records, folder: Path) -> dict[str, str]:
     """Figures that the records allow: file name and what it shows."""
     folder.mkdir()
-    metric = metric_of(known)
+    metric, domain = metric_of(known), shown_domain(known)
     drawn: dict[str, str] = {}
     if figures.ladder(known, metric, folder / "ladder.png"):
-        drawn["ladder.png"] = f"{metric.name} of every row on {metric.domain}"
+        drawn["ladder.png"] = f"{metric.name} of every row on {metric.where}"
     with tempfile.TemporaryDirectory() as copies:
         rows = spread([r.label for r in known.rows if r.label in set(known.done["row"])], MOST_ROWS)
-        if figures.grid(figures.samples(known, metric.domain, rows, Path(copies)), folder / "samples.png"):
-            drawn["samples.png"] = f"Validation images of {metric.domain} and what every row makes of them"
+        if figures.grid(figures.samples(known, domain, rows, Path(copies)), folder / "samples.png"):
+            drawn["samples.png"] = f"Validation images of {domain} and what every row makes of them"
     return drawn
 
 

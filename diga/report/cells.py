@@ -16,6 +16,7 @@ from diga.report.statistics import Difference, Spread, over_seeds, paired
 from diga.report.table import Cell, Status
 
 PERCENT = 100.0
+MEAN = "mean"  # what stands for a domain in the mean of all that were scored
 
 
 class Metric(NamedTuple):
@@ -28,6 +29,11 @@ class Metric(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(self)
+
+    @property
+    def where(self) -> str:
+        """The domain in a sentence."""
+        return "the mean of all domains" if self.domain == MEAN else self.domain
 
 
 def metric_of(records: Records) -> Metric:
@@ -45,17 +51,30 @@ def why_nothing(records: Records, row: str) -> Status:
     return "failed" if "failed" in states else "running" if "running" in states else "missing"
 
 
-def scores(records: Records, metric: Metric) -> dict[str, Cell]:
+def domains(records: Records, metric: Metric) -> list[str]:
+    """Domains with a number at the metric's address in some finished cell; the mean is none."""
+    address = str(metric._replace(domain=""))
+    columns = [c for c in records.done.columns if c.endswith(address) and bool(records.done[c].notna().any())]
+    return [name for c in columns if (name := c.removesuffix(address)) != MEAN]
+
+
+def shown_domain(records: Records) -> str:
+    """The domain that pictures show: the study's own, or of several the first by name."""
+    metric = metric_of(records)
+    return min(domains(records, metric), default=MEAN) if metric.domain == MEAN else metric.domain
+
+
+def scores(records: Records, metric: Metric | str, scale: float = PERCENT) -> dict[str, Cell]:
     """Mean and spread over seeds of a metric, in percent, for every row of the study."""
     known = over_seeds(records.done, str(metric))
     return {
-        row.label: _percent(known[row.label]) if row.label in known else Cell(status=why_nothing(records, row.label))
-        for row in records.rows
+        r.label: _cell(known[r.label], scale) if r.label in known else Cell(status=why_nothing(records, r.label))
+        for r in records.rows
     }
 
 
-def _percent(over: Spread) -> Cell:
-    return Cell(mean=over.mean * PERCENT, sd=over.sd * PERCENT, n=over.n, runs=over.runs)
+def _cell(over: Spread, scale: float) -> Cell:
+    return Cell(mean=over.mean * scale, sd=over.sd * scale, n=over.n, runs=over.runs)
 
 
 def steps(records: Records, metric: Metric) -> dict[str, Difference]:
@@ -84,8 +103,12 @@ def protocols(records: Records, ablated: str = "") -> dict[str, str]:
     """Evaluation protocol of every row that has a finished cell.
 
     One column holds one protocol, unless the protocol is itself what the component `ablated` switches:
-    then the rows with it share one and the rows without it another.  Raises ConfigError otherwise.
+    then the rows with it share one and the rows without it another.  Raises ConfigError otherwise, and
+    for rows that tell different numbers of classes apart, whose means are of different things.
     """
+    if len(maps := sorted({str(k) for k in records.done["classes"]})) > 1:
+        found_maps = ", ".join(k or "not recorded" for k in maps)
+        raise ConfigError("a column", f"mixes the numbers of classes {found_maps}", "one label map a column")
     found: dict[str, str] = {}
     for row in records.rows:
         here = sorted(set(records.done[records.done["row"] == row.label]["protocol"]))
@@ -130,22 +153,36 @@ def published(records: Records, folder: Path) -> dict[str, float]:
     A line of the file is a row's when it has the same switches on, in the study's order of components;
     where the file has other switches, when it has the same label and no other line has.
     """
+    lines = _reference(records, folder)
+    return _matched(records, lines) if lines else {}
+
+
+def published_matrix(records: Records, folder: Path) -> dict[str, dict[str, float]]:
+    """Published numbers of a `reference` file whose other columns are all scores, by its first column."""
+    found = {}
+    for line in _reference(records, folder):
+        label, *names = line
+        found[line[label]] = {name: float(line[name]) for name in names if line[name]}
+    return found
+
+
+def _reference(records: Records, folder: Path) -> list[dict[str, str]]:
+    """Lines of the study's reference file; none if it names none.  Raises ConfigError for an unknown one."""
     name = str(records.study.get("reference") or "")
     if not name:
-        return {}
+        return []
     known = [p.name for p in folder.glob("*.csv")]
     if name not in known:
         raise ConfigError("study.reference", f"no {name!r}", expected_one_of(name, known))
     with (folder / name).open(encoding="utf8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    return _matched(records, lines)
+        return list(csv.DictReader(file))
 
 
 def _matched(records: Records, lines: list[dict[str, str]]) -> dict[str, float]:
     components = [str(c) for c in records.study["components"]]
     label, *rest = lines[0]
     switches = [c for c in rest if {line[c] for line in lines} <= {"0", "1"}]
-    if len(switches) == len(components):
+    if switches and len(switches) == len(components):
         by_switch = {tuple(line[c] == "1" for c in switches): line for line in lines}
         found = {r.label: by_switch.get(tuple(c in r.components for c in components)) for r in records.rows}
     else:

@@ -73,21 +73,36 @@ def ladder(records: Records, metric: Metric, path: Path) -> bool:
     values = [PERCENT * np.array(list(v), float) for v in found]
     if not any(len(v) for v in values):
         return False
-    width, height = 1.2 + 1.05 * max(len(values), 4), 3.4
+    labels = [textwrap.fill(short(r.label), 12) for r in records.rows]
+    below = 0.3 + 0.15 * max(2, *(text.count("\n") + 1 for text in labels))  # inches, for the labels
+    width, height = 1.2 + 1.05 * max(len(values), 4), 2.8 + below
     with _canvas(width, height, path) as figure:
-        axes = figure.add_axes((0.7 / width, 0.6 / height, 1 - 0.85 / width, 1 - 0.9 / height))
+        axes = figure.add_axes((0.7 / width, below / height, 1 - 0.85 / width, 1 - (below + 0.3) / height))
         means = [float(v.mean()) if len(v) else math.nan for v in values]
-        axes.plot(range(len(values)), means, color=QUIET, linewidth=1, zorder=1)
+        dotted = "; dotted: the row it is compared with" if _links(axes, records, means) else ""
         for x, (seeds, mean) in enumerate(zip(values, means, strict=True)):
             _rung(axes, x, seeds, mean)
-        axes.set_xticks(range(len(values)), [textwrap.fill(short(r.label), 12) for r in records.rows])
+        axes.set_xticks(range(len(values)), labels)
         axes.set_xlim(-0.5, len(values) - 0.5)
-        axes.set_ylabel(f"mIoU (%) on {short(metric.domain)}")
+        axes.set_ylabel(f"mIoU (%) on {short(metric.where)}")
         axes.grid(axis="y", color="#e6e8eb", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title("mean, 95 % interval over seeds, and every seed", fontsize=9, color=QUIET, loc="left")
+        axes.set_title(f"mean, 95 % interval over seeds, and every seed{dotted}", fontsize=9, color=QUIET, loc="left")
     return True
+
+
+def _links(axes: Axes, records: Records, means: Sequence[float]) -> bool:
+    """A line up a ladder; elsewhere the height of the row that each is compared with, dotted: whether there are any."""
+    place = {row.label: i for i, row in enumerate(records.rows)}
+    pairs = [(x, place[row.parent]) for x, row in enumerate(records.rows) if row.parent in place]
+    is_ladder = all(below == x - 1 for x, below in pairs)
+    for x, below in pairs:
+        if is_ladder:
+            axes.plot([below, x], [means[below], means[x]], color=QUIET, linewidth=1, zorder=1)
+        else:
+            axes.plot([x - 0.35, x + 0.35], [means[below]] * 2, color=QUIET, linewidth=1.2, linestyle=":", zorder=1)
+    return not is_ladder
 
 
 def _rung(axes: Axes, x: int, seeds: NDArray[Any], mean: float) -> None:

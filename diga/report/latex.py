@@ -10,12 +10,19 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from diga.report.table import Cell, Column, Table, number, words
+from diga.report.table import Cell, Column, Span, Table, number, words
 from diga.report.texcheck import problems
 
 __all__ = ["escape", "problems", "table"]
 
-HEADING = 9  # characters of a line of a heading
+HEADING, LINE = 10, 8  # characters of a line of a heading, and of a group's for every column of TeX
+FLOATS = {"table": 225, "table*": 492}  # points: a column, and the page, of a paper in two columns, and some air
+SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75}  # points of a letter, mostly a digit
+WAYS = [  # of printing a table, best first: float, size, points on either side of a column
+    *[("table", r"\footnotesize", gap) for gap in (4, 3)],
+    *[("table*", r"\footnotesize", gap) for gap in (4, 3, 2)],
+    *[("table*", r"\scriptsize", gap) for gap in (3, 2, 1)],
+]
 PLUS_MINUS = r"$\,\pm\,$"
 ASCII = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -105,9 +112,8 @@ def _greek(c: str) -> str:
 
 def table(table: Table) -> str:
     """A float with caption, label, grouped header, rows and notes; `table*` when it is wide."""
-    columns = sum(_width(c) for c in table.columns)
-    float_ = "table*" if columns > 8 else "table"
-    small = (r"\scriptsize", 2) if columns > 16 else (r"\footnotesize", 4)
+    parts = [part for part in (table, table.below) if part]
+    float_, size, gap = max((_fitting(_letters(part), len(part.columns)) for part in parts), key=WAYS.index)
     return "\n".join(
         [
             r"% needs \usepackage{booktabs,amssymb}",
@@ -116,19 +122,67 @@ def table(table: Table) -> str:
             f"\\caption{{\\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
             f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.label.lower()).strip('-')}}}",
             r"\smallskip",
-            small[0],
-            f"\\setlength{{\\tabcolsep}}{{{small[1]}pt}}",
+            size,
+            f"\\setlength{{\\tabcolsep}}{{{gap}pt}}",
+            "\n\\par\\medskip\n".join(map(_tabular, parts)),
+            *(f"\\par\\smallskip {escape(note)}" for note in table.notes),
+            f"\\end{{{float_}}}",
+            "",
+        ]
+    )
+
+
+def _tabular(table: Table) -> str:
+    return "\n".join(
+        [
             f"\\begin{{tabular}}{{{''.join(_spec(c) for c in table.columns)}}}",
             r"\toprule",
             *_heading(table),
             *_body(table),
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"\\par\\smallskip {escape(note)}" for note in table.notes),
-            f"\\end{{{float_}}}",
-            "",
         ]
     )
+
+
+def _fitting(letters: int, columns: int) -> tuple[str, str, int]:
+    """The first of WAYS that a table fits in, or the last."""
+    fits = (way for way in WAYS if SIZES[way[1]] * letters + 2 * way[2] * columns <= FLOATS[way[0]])
+    return next(fits, WAYS[-1])
+
+
+def _letters(table: Table) -> int:
+    """About how many letters stand beside each other in the widest lines of all columns and their groups."""
+    heads = [_widest(c.header, HEADING) for c in table.columns]
+    bodies = [max((_printed(table, i, j) for i in range(len(table.rows))), default=0) for j in range(len(heads))]
+    columns = list(map(max, heads, bodies))
+    return sum(
+        max(sum(columns[span.first : span.first + span.width]), _widest(span.title, _most(table, span)))
+        for span in table.spans()
+    )
+
+
+def _widest(text: str, most: int) -> int:
+    """Letters of the longest line of a heading."""
+    return max(map(len, _broken(text, most)), default=0)
+
+
+def _most(table: Table, span: Span) -> int:
+    """Letters of a line of a group's heading."""
+    return LINE * sum(_width(column) for column in _members(table, span))
+
+
+def _printed(table: Table, i: int, j: int) -> int:
+    """Letters of a cell."""
+    cell, about = table.rows[i].cells[j], table.about(i, j)
+    if not cell.is_number:
+        return len(words(cell)) if about.kind != "check" else 1
+    parts = [number(cell.mean, about.decimals, about.signed or about.kind == "delta")]
+    if about.kind == "delta" and cell.has_interval:
+        parts.append(f" [{number(cell.low, about.decimals, True)}, {number(cell.high, about.decimals, True)}]")
+    if about.kind == "score" and about.spread and cell.has_spread:
+        parts.append(f" ± {number(cell.sd, about.decimals)}")
+    return len("".join(parts)) + (len(f" ({cell.n})") if table.shows_count(cell, about) else 0)
 
 
 def _line(cells: list[str]) -> str:
@@ -141,13 +195,19 @@ def _guarded(line: str) -> str:
 
 
 def _stacked(text: str, most: int) -> str:
-    """A heading of short lines, broken at blanks and hyphens."""
+    """A heading of short lines."""
+    lines = _broken(text, most)
+    tex = r"\\".join(_guarded(escape(line)) for line in lines)
+    return f"\\shortstack{{{tex}}}" if len(lines) > 1 else tex
+
+
+def _broken(text: str, most: int) -> list[str]:
+    """A text in lines, broken at blanks and hyphens."""
     lines: list[str] = []
     for word in re.findall(r"[^\s-]*-+|[^\s-]+", text):
         joined = lines[-1] + ("" if lines[-1].endswith("-") else " ") + word if lines else word
         lines = [*lines[:-1], joined] if lines and len(joined) <= most else [*lines, word]
-    tex = r"\\".join(_guarded(escape(line)) for line in lines)
-    return f"\\shortstack{{{tex}}}" if len(lines) > 1 else tex
+    return lines
 
 
 def _is_pair(column: Column) -> bool:
@@ -167,8 +227,8 @@ def _spec(column: Column) -> str:
 
 def _heading(table: Table) -> Iterator[str]:
     if table.has_groups:
-        titled = ((sum(_width(c) for c in _members(table, s)), s.title) for s in table.spans())
-        yield _line([_over(width, _stacked(title, 8 * width)) for width, title in titled])
+        titled = [(_most(table, span), span.title) for span in table.spans()]
+        yield _line([_over(most // LINE, _stacked(title, most)) for most, title in titled])
         yield " ".join(_cmidrules(table))
     heads = [(c, _stacked(c.header, HEADING)) for c in table.columns]
     yield _line([head if c.kind == "text" else _over(_width(c), head) for c, head in heads])
@@ -187,9 +247,8 @@ def _body(table: Table) -> Iterator[str]:
         yield _line([tex for j, cell in enumerate(row.cells) for tex in _cell(table, i, j, cell)])
 
 
-def _members(table: Table, span: tuple[str, int, int]) -> tuple[Column, ...]:
-    _, first, width = span
-    return table.columns[first : first + width]
+def _members(table: Table, span: Span) -> tuple[Column, ...]:
+    return table.columns[span.first : span.first + span.width]
 
 
 def _cmidrules(table: Table) -> Iterator[str]:
@@ -207,21 +266,24 @@ def _number(text: str) -> str:
 
 def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
     """The one or two TeX cells of a cell."""
-    about = table.columns[j]
+    about, is_pair = table.about(i, j), _is_pair(table.columns[j])
     if about.kind == "check":
         return [r"\checkmark" if cell.text else ""]
     if not cell.is_number:
         text = escape(cell.text) if cell.text else words(cell)
-        return [_over(2, text) if _is_pair(about) else text]
+        return [_over(2, text) if is_pair else text]
     mean = _number(number(cell.mean, about.decimals, about.signed or about.kind == "delta"))
     mean = f"\\textbf{{{mean}}}" if (i, j) in table.best else mean
     count = f"({cell.n})" if table.shows_count(cell, about) else ""
-    if not _is_pair(about):
-        return [" ".join([mean, count]).strip()]
     if about.kind == "delta":
         bounds = [number(b, about.decimals, signed=True) for b in (cell.low, cell.high) if cell.has_interval]
-        return [mean, f"$[{', '.join(bounds)}]$ {count}".strip() if bounds else count]
-    if cell.has_spread:
+        count = f"$[{', '.join(bounds)}]$ {count}".strip() if bounds else count
+    if not is_pair:
+        return [" ".join([mean, count]).strip()]
+    if about.kind == "delta":
+        is_step = table.columns[j].kind == "delta"
+        return [mean, count] if is_step else [_over(2, f"{mean} {count}".strip())]
+    if about.spread and cell.has_spread:
         return [mean, f"{number(cell.sd, about.decimals)} {count}".strip()]
-    # one seed has no spread: the mean keeps its place and the sign is left out
+    # what has no spread, as one seed: the mean keeps its place and the sign is left out
     return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", count]

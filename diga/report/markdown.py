@@ -31,12 +31,17 @@ def code(text: str) -> str:
 
 
 def table(table: Table) -> str:
-    """Heading, pipe table and notes."""
+    """Heading, pipe table, what is below it, and notes."""
+    grids = [_grid(part) for part in (table, table.below) if part]
+    notes = [escape(note) for note in table.notes]
+    return "\n\n".join([f"**{escape(table.title)}.** {escape(table.caption)}", *grids, *notes]) + "\n"
+
+
+def _grid(table: Table) -> str:
     lines = [_line(_header(c) for c in table.columns), _line(_rule(c) for c in table.columns)]
     for i, row in enumerate(table.rows):
         lines.append(_line(_cell(table, i, j, cell) for j, cell in enumerate(row.cells)))
-    notes = [escape(note) for note in table.notes]
-    return "\n\n".join([f"**{escape(table.title)}.** {escape(table.caption)}", "\n".join(lines), *notes]) + "\n"
+    return "\n".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -53,7 +58,7 @@ def _rule(column: Column) -> str:
 
 
 def _cell(table: Table, i: int, j: int, cell: Cell) -> str:
-    about = table.columns[j]
+    about = table.about(i, j)
     if not cell.is_number:
         return escape(words(cell))
     text = number(cell.mean, about.decimals, about.signed or about.kind == "delta")

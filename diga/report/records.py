@@ -27,7 +27,7 @@ PREFIX = "diga/"
 PAGE = 1000
 FACTS = (  # columns every frame of cells has, before its metrics
     *("row", "row_index", "parent", "components", "seed", "status"),
-    *("error", "protocol", "git", "dirty", "run_id", "cell", "artifacts"),
+    *("error", "protocol", "classes", "git", "dirty", "run_id", "cell", "artifacts"),
 )
 
 
@@ -166,6 +166,7 @@ def _facts(run: Run) -> dict[str, Any]:
     tags = run.data.tags
     as_is = {name: tags.get(name, "") for name in ("row", "status", "error", "protocol", "git", "cell")}
     return as_is | {
+        "classes": run.data.params.get("classes", ""),  # a parameter only where rows differ in it
         "row_index": int(tags.get("row.index", -1)),
         "parent": tags.get("row.parent", ""),
         "components": tuple(json.loads(tags.get("components", "[]"))),

@@ -70,11 +70,16 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line; a change of `group` from one row to the next is a rule between them."""
+    """One line; a change of `group` from one row to the next is a rule between them.
+
+    `about` says what the row's numbers are where that is not what their columns say, such as steps below
+    scores.  Such a row is never ranked.
+    """
 
     key: str
     cells: tuple[Cell, ...]
     group: str = ""
+    about: Column | None = None
 
 
 class Span(NamedTuple):
@@ -87,7 +92,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What is printed.  `n` is the number of seeds that a cell without a count speaks of."""
+    """What is printed.  `n` is the number of seeds that a cell without a count speaks of.
+
+    `below` is printed under it, with columns of its own, for numbers that must not stand in the same.
+    """
 
     title: str
     caption: str
@@ -96,6 +104,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     n: int | None = None
+    below: Table | None = None
 
     def __post_init__(self) -> None:
         wrong = [r.key for r in self.rows if len(r.cells) != len(self.columns)]
@@ -108,7 +117,7 @@ class Table:
         None where nothing is ranked: other kinds, cells without a number, a column with one number.
         """
         about = self.columns[column]
-        printed = [self._printed(row.cells[column], about) for row in self.rows]
+        printed = [None if row.about else self._printed(row.cells[column], about) for row in self.rows]
         order = sorted({p for p in printed if p is not None}, reverse=True)
         if sum(p is not None for p in printed) < 2:
             return (None,) * len(printed)
@@ -119,6 +128,16 @@ class Table:
         """(row, column) of every cell in first place."""
         columns = range(len(self.columns))
         return frozenset((i, j) for j in columns for i, rank in enumerate(self.ranks(j)) if rank == 1)
+
+    def about(self, row: int, column: int) -> Column:
+        """What says how a cell is printed: its row, where that has a say about numbers, else its column."""
+        own, below = self.rows[row].about, self.columns[column]
+        return below if own is None or below.kind in ("text", "check") else own
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some rows are other than their columns."""
+        return any(row.about for row in self.rows)
 
     def shows_count(self, cell: Cell, column: Column) -> bool:
         """Whether the number of seeds stands beside a number."""
