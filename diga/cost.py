@@ -7,7 +7,7 @@ augmentation, losses, optimizers, judges' own weights, pseudo-labels and scoring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from diga.plan import StageRun, distinct
@@ -77,7 +77,7 @@ def _painting(stage: Any, recipe: Recipe) -> float:
 
 
 def compared(
-    cells: Iterable[list[StageRun]], cost: Callable[[StageRun], float | None] = operations
+    cells: Iterable[Sequence[StageRun]], cost: Callable[[StageRun], float | None] = operations
 ) -> tuple[float, float] | None:
     """What cells cost each for itself, and with every distinct stage run once; None where one is unknown."""
     runs = [run for chain in cells for run in chain]

@@ -58,16 +58,23 @@ class Plan(Frozen):
     ramp: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
         0, description="steps over which the rate first rises linearly"
     )
+    ramp_from: Share | None = Field(None, description="share of the rate at which that rise starts; none: 1 / ramp")
     snapshots: Count = Field(8, description="weights kept at evenly spaced steps, the last included, for `best`")
 
     def lr_at(self, t: int) -> float:
         """The learning rate of 0-based step `t`, before the backbone's and head's factors."""
-        rise = min(1.0, (t + 1) / self.ramp) if self.ramp else 1.0
+        rise = self._risen(t) if t < self.ramp else 1.0
         if self.schedule == "linear_ramp":
             return self.lr * t / self.steps
         if self.schedule == "constant":
             return self.lr * rise
         return float(self.lr * rise * (1 - t / self.steps) ** self.power)
+
+    def _risen(self, t: int) -> float:
+        """The share of the rate that step `t` of the ramp has."""
+        if self.ramp_from is None:
+            return (t + 1) / self.ramp
+        return 1 - (1 - t / self.ramp) * (1 - self.ramp_from)
 
     def snapshot_steps(self) -> frozenset[int]:
         """Numbers of finished steps after which weights are kept."""
@@ -90,6 +97,25 @@ class Strong(Frozen):
         "rgb",
         description="legacy: the authors' operations on BGR around zero, blended as beta (2A(x) - 1) + (1 - beta) x",
     )
+
+
+class Photometric(Frozen):
+    """What is done to a whole mixed image: colours jittered, then blurred, each with a probability."""
+
+    strength: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.2, description="s: brightness, contrast, saturation times 1 - s to 1 + s, hue by up to s turns"
+    )
+    jitter: Share = Field(0.8, description="probability of the four")
+    blur: Share = Field(0.5, description="probability of a Gaussian blur")
+    kind: Literal["isotropic", "horizontal", "none"] = Field(
+        "isotropic", description="of the blur; horizontal: along rows alone, which the authors' code comes to"
+    )
+    sigma: tuple[Positive, Positive] = Field((0.15, 1.15), description="bounds of its standard deviation, pixels")
+
+    @field_validator("sigma")
+    @classmethod
+    def _ordered(cls, sigma: tuple[float, float]) -> tuple[float, float]:
+        return _lower_first(sigma)
 
 
 class Mask(Frozen):
@@ -141,9 +167,13 @@ class Frames(Frozen):
     @field_validator("scale")
     @classmethod
     def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ValueError(f"found {list(scale)}, expected the lower bound first")
-        return scale
+        return _lower_first(scale)
+
+
+def _lower_first(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"found {list(bounds)}, expected the lower bound first")
+    return bounds
 
 
 class Statistics(Frozen):

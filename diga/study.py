@@ -90,4 +90,4 @@ class Study(Declared):
             | ({"aliases": [{"label": a.label, "parent": a.parent} for a in r.aliases]} if r.aliases else {})
             for i, r in enumerate(self.rows)
         ]
-        return self.model_dump(mode="json", exclude={"rows", "max_cells"}) | {"rows": rows}
+        return self.model_dump(mode="json", exclude={"rows"}) | {"rows": rows}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from diga.report import ablation, cells, sentences
 from diga.report.ablation import Shown
 from diga.report.records import Records
+from diga.report.statistics import Difference, paired
 from diga.report.table import Cell, Column, Table
 
 ISOLATES = {  # by row and the row it is compared with: a word for the table, and what alone is other
@@ -36,6 +37,10 @@ ISOLATES = {  # by row and the row it is compared with: a word for the table, an
 }
 
 
+MATCHED = "source-only, matched compute"
+RIVALS = ("strong views, distillation", "CrDoMix, distillation")  # what it has as much computing as
+
+
 def table(records: Records) -> Table:
     """Rows with the step to the row each is compared with, what that step isolates, and the updates taken.
 
@@ -50,7 +55,16 @@ def table(records: Records) -> Table:
         title="What a gain is owed to",
         kind="controls",
         says={"updates": "Updates: those of all stages of a cell."},
-        notes=[*_meanings(records), *_unmatched(records), *ablation.lacking_note(records)],
+        notes=[
+            *_meanings(records),
+            *_unmatched(records),
+            *(
+                f"With as much computing, {name}: {sentences.sentence(d)}"
+                for name, d in _as_much(records).items()
+                if d.n
+            ),
+            *ablation.lacking_note(records),
+        ],
     )
 
 
@@ -88,9 +102,20 @@ def _unmatched(records: Records) -> Iterator[str]:
         yield f"Not matched for updates: {'; '.join(said)}."
 
 
+def _as_much(records: Records) -> dict[str, Difference]:
+    """Steps over the row that took as much computing, which is the parent of none, by what they say they are."""
+    metric, labels = str(ablation.plain(cells.metric_of(records))), {row.label for row in records.rows}
+    return {
+        f"{label} over {MATCHED}": paired(records.done, label, MATCHED, metric)
+        for label in RIVALS
+        if {label, MATCHED} <= labels
+    }
+
+
 def verdicts(records: Records) -> list[str]:
-    """One sentence a step, and what it isolates."""
+    """One sentence a step, and what it isolates; then those over source-only with as much computing."""
     metric = ablation.plain(cells.metric_of(records))
     said = sentences.verdicts(records, metric)
     parts = [ISOLATES.get((r.label, r.parent), ("", ""))[1] for r in records.rows if r.parent]
-    return [f"{line} It isolates: {part}." if part else line for line, part in zip(said, parts, strict=True)]
+    stepwise = [f"{line} It isolates: {part}." if part else line for line, part in zip(said, parts, strict=True)]
+    return stepwise + [f"{name}: {sentences.sentence(step)}" for name, step in _as_much(records).items()]

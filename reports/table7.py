@@ -47,7 +47,7 @@ def table(records: Records) -> Table:
         rows=(*_scores(records, metric, columns, places), *steps),
         notes=(
             *ablation.source_note(records, SOURCE, ablation.APART),
-            *ablation.updates_note(records),
+            *ablation.updates_note(records, {label: place.method for label, place in places.items()}),
             *ablation.lacking_note(records),
         ),
         n=len(records.seeds),

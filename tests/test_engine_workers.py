@@ -48,7 +48,7 @@ CASES = {
     "warm-up": Case("warm_up", {}),
     "warm-up, frozen": Case("warm_up", {"statistics.student": "running", "statistics.teacher": "copied"}),
     "warm-up, official": Case(
-        "warm_up", {"normalise": "all", "count_void": True, "statistics.update": ["views", "target"]}
+        "warm_up", {"normalise": "all", "mask.void": "counted", "statistics.update": ["views", "target"]}
     ),
     "self-training": Case("self_training", {"delta": 0.9}),
     "self-training, frozen": Case("self_training", {"delta": 0.9, "statistics.student": "running"}),

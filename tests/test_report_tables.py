@@ -156,6 +156,26 @@ def test_columns_without_a_number_are_left_out(module: ModuleType, spec: Callabl
     assert latex.problems(latex.table(table)) == []
 
 
+HOSTILE = ("$&%#_{}~^\\", "[0.5em] x", "=cmd|' /C calc'!A0", "a | b", "\\input{x}", "-- *", "\u202eright\u202c", "車 α")
+
+
+@every
+def test_no_label_changes_a_tables_shape(module: ModuleType, spec: Callable[..., make.Spec]) -> None:
+    """Labels of rows, each of which is a parent's, too; a comma, since some tables ask for one."""
+    rows = spec().study["rows"]
+    called = {r["label"]: f"{HOSTILE[i % len(HOSTILE)]}, {HOSTILE[-i % 8]}{i}" for i, r in enumerate(rows)} | {"": ""}
+    hostile = [r | {"label": called[r["label"]], "parent": called[r["parent"]]} for r in rows]
+    known = spec().declared(rows=hostile, name=HOSTILE[0]).changed(lambda c: make.replace(c, row=called[c.row]))
+    table = module.table(make.in_memory(known))
+    assert latex.problems(latex.table(table)) == []
+    sheet = list(csv.reader(io.StringIO(exchange.as_csv(table))))
+    assert {len(line) for line in sheet} == {len(sheet[0])}
+    assert not any(field.startswith(("=", "@")) for line in sheet for field in line)
+    widths = {line.replace(r"\|", "").count("|") for line in markdown.table(table).split("\n") if line.startswith("|")}
+    assert len(widths) == (1 if table.below is None else 2)
+    assert len(module.verdicts(make.in_memory(known))) >= len(spec().study["rows"]) - 4
+
+
 def test_every_table_has_its_report(tmp_path: Path) -> None:
     """Whole pages, of whole studies and of studies under way; the numbers of classes are read from parameters."""
     for name, (_, spec) in TABLES.items():
@@ -397,6 +417,18 @@ def test_controls_say_what_a_step_isolates_and_what_it_took() -> None:
     assert controls.verdicts(known)[1].endswith("It isolates: the source's strong view, with its own labels.")
 
 
+def test_as_much_computing_is_compared_though_it_is_nobodys_parent() -> None:
+    spec = make.controls()
+    values = {(c.row, c.seed): 100 * c.metrics[LAST] for c in spec.cells}
+    rival, matched = "CrDoMix, distillation", "source-only, matched compute"
+    mean = sum(values[rival, s] - values[matched, s] for s in range(3)) / 3
+    said = f"{rival} over {matched}: holds: {mean:+.2f} points"
+    assert controls.verdicts(make.in_memory(spec))[-1].startswith(said)
+    assert any(
+        note.startswith(f"With as much computing, {said}") for note in controls.table(make.in_memory(spec)).notes
+    )
+
+
 def test_a_step_that_no_one_has_named_isolates_nothing() -> None:
     rows = [("source-only", "", 0.4), ("CrDoMix, hard labels", "source-only", 0.5)]
     table = controls.table(make.in_memory(make.study("other", rows)))
@@ -443,7 +475,7 @@ def test_measures_are_ranked_against_the_score() -> None:
     assert keys(table) == ["row", "entropy", "agreement", "vanished", "miou"]
     assert [r.key for r in table.rows[-3:]] == ["ρ with mIoU", "p", "lost by choosing so (points)"]
     assert column(table, "entropy")["ρ with mIoU"].mean == pytest.approx(-1)
-    assert column(table, "agreement")["ρ with mIoU"].mean == pytest.approx(1)
+    assert 0 < column(table, "agreement")["ρ with mIoU"].mean < 0.9
     assert column(table, "entropy")["lost by choosing so (points)"].mean == 0
     assert "it takes the best row, self-training" in label_free.verdicts(known)[0]
     assert column(table, "vanished")["source-only"].mean < 9  # a count, and no share

@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from diga import __version__
-from diga.cli import data, doctor, look, report, watch, work
+from diga.cli import data, doctor, look, planning, report, watch, work
 from diga.cli.stopping import heeding
 from diga.errors import ConfigError, DigaError, StorageError
 
@@ -48,7 +48,7 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("list")(look.list_)
 app.command("show")(look.show)
-app.command("plan")(look.plan)
+app.command("plan")(planning.plan)
 app.command("status")(watch.status)
 app.command("run")(work.run)
 app.command("ablate")(work.ablate)

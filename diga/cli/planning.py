@@ -43,7 +43,7 @@ def plan(
     ] = None,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Time a few steps of every training that was never measured, on this machine."),
+        typer.Option("--probe", help="Time a few steps of every training that was never measured, here."),
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="A line for every stage run, with the reason.")] = False,
 ) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from diga.ops import augment as augment
     from diga.ops import chance as chance
     from diga.ops import colour as colour
+    from diga.ops import distortion as distortion
     from diga.ops import ema as ema
+    from diga.ops import ensemble as ensemble
     from diga.ops import legacy as legacy
     from diga.ops import losses as losses
     from diga.ops import masks as masks

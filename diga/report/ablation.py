@@ -195,11 +195,11 @@ def source_note(records: Records, source: str, aside: str = ASIDE) -> Iterator[s
         yield f"Published numbers: {source}. {aside}"
 
 
-def updates_note(records: Records) -> Iterator[str]:
-    """Rows by their number of updates, where they differ."""
-    found: dict[int, list[str]] = {}
+def updates_note(records: Records, names: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Rows by their number of updates, where they differ; `names` calls some by what they share."""
+    found: dict[int, dict[str, None]] = {}
     for label, steps in updates(records).items():
-        found.setdefault(steps, []).append(label)
+        found.setdefault(steps, {})[(names or {}).get(label, label)] = None
     if len(found) > 1:
         said = "; ".join(f"{steps:,} in {', '.join(names)}" for steps, names in found.items())
         yield f"Updates a cell's stages took in all: {said}; a row is not matched with its parent for compute."

@@ -29,7 +29,8 @@ def text(known: Records, tables: Mapping[str, Table], pictures: Mapping[str, str
 def claims(known: Records, verdicts: Sequence[str]) -> str:
     """claims.md: one sentence a comparison, and what the words mean."""
     legend = (
-        "holds: the 95 % interval of the difference, paired by seed, is above zero. reversed: below. "
+        "holds, of a quirk raises: the 95 % interval of the difference, paired by seed, is above zero. "
+        "reversed, of a quirk lowers: below. "
         "tie: zero is in it. open: fewer than two pairs. "
         "Intervals are one by one, not corrected for how many there are."
     )
