@@ -25,6 +25,7 @@ bench: .venv/tools ## ratios in one run: the equations against the official way,
 	$(BIN)/python -m benchmarks.ops
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.views
 
 docs: .venv/platform ## the README's table and pictures, from the last report of the demo
 	$(BIN)/python docs/refresh.py

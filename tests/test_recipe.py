@@ -10,7 +10,7 @@ import pkgutil
 import string
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -428,3 +428,28 @@ def test_every_stage_class_comes_back_from_json() -> None:
         recipe = Recipe(name="x", sources=("a",), stages={"first": ColourTransfer(), "second": stage})
         assert loads(dumps(recipe)) == recipe
         assert plain(stage)["is"].endswith(kind.__name__)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"self_training.centroids": None}, ("self_training.centroids", "'consensus'", "known: centroids")),
+        ({"self_training.rule": "bdl"}, ("self_training.rule", "'labels' does not keep", "'confidence'")),
+        ({"self_training.rule": "proda"}, ("self_training.rule", "'labels' does not keep", "'probabilities'")),
+        ({"self_training.labels": "warm_up"}, ("self_training.labels", "'warm_up' is a WarmUp", "PseudoLabels")),
+        ({"warm_up.translator": "translator", "translator": SourceOnly()}, ("warm_up.translator", "paints nothing")),
+        ({"self_training.trust.threshold": 1.0}, ("self_training.trust.threshold", "less than 1")),
+        ({"self_training.trust.quantile": 0.0}, ("self_training.trust.quantile", "greater than 0")),
+        ({"warm_up.mask.fraction": 0.0}, ("warm_up.mask.fraction", "greater than 0")),
+        ({"warm_up.mask.fraction": 0.05}, ("warm_up.mask", "no class of 19", "1/19")),
+        ({"classes": 13}, ("classes", "found 13", "19 or 16")),
+        ({"score.of": "labels", "score.quality": True}, ("score.quality", "no labels to judge")),
+        ({"source_frames.sizes": [{"images": 3, "height": 9, "width": 9}]}, ("source_frames.sizes", "3 images", "4")),
+        ({"source_frames.scale": [1.0, 0.5]}, ("source_frames.scale", "lower bound first")),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_the_recipe_is_made(changes: dict[str, Any], parts: Sequence[str]) -> None:
+    said = refusal(changes)
+    assert "\n" not in said
+    for part in parts:
+        assert part in said, said
