@@ -24,6 +24,7 @@ check: .venv/tools ## floors, style, types
 bench: .venv/tools ## ratios in one run: the equations against the official way, a step against its networks
 	$(BIN)/python -m benchmarks.ops
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.distances
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.views
 

@@ -94,12 +94,14 @@ class Forecast:
             while ready and len(busy) < workers:
                 _, fingerprint = heapq.heappop(ready)
                 heapq.heappush(busy, (now + (self.estimates[fingerprint].seconds or 0.0), fingerprint))
-            now, ended = heapq.heappop(busy)
-            over[ended] = now
-            for reader in readers[ended]:
-                missing[reader].discard(ended)
-                if not missing[reader]:
-                    heapq.heappush(ready, (order[reader], reader))
+            now = busy[0][0]
+            while busy and busy[0][0] == now:  # all that end together, before anything is begun
+                _, ended = heapq.heappop(busy)
+                over[ended] = now
+                for reader in readers[ended]:
+                    missing[reader].discard(ended)
+                    if not missing[reader]:
+                        heapq.heappush(ready, (order[reader], reader))
         return over
 
     def done_by(self, workers: int, deadline: float) -> list[bool]:

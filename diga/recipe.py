@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from diga.errors import ConfigError, expected_one_of, shown
 from diga.registry import function_of
-from diga.settings import Count, Frames, Frozen, as_json, checked
+from diga.settings import Count, Frames, Frozen, Sampling, as_json, checked
 from diga.stage import Draws as Draws
 from diga.stage import Kept as Kept
 from diga.stage import Ref as Ref
@@ -50,6 +50,7 @@ class Recipe(Frozen):
     target_frames: Frames = Frames()
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     batch: Count = Field(3, description="source images a step over all workers, and as many of the target")
+    sampling: Sampling = Field("proportional", description="how often each of several sources, or targets, is drawn")
     balance: Literal["none", "sqrt_inverse"] = Field("none", description="class weights of every cross-entropy")
     align_corners: bool = Field(False, description="of every bilinear resize of logits; the authors' code: true")
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Factor = Annotated[float, Field(gt=0, le=100)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
+Sampling = Literal["proportional", "balanced"]  # of several domains: as their images are many, or all alike
 Normalise = Literal["valid", "all", "hard"]  # labelled pixels, all pixels as the authors, or OHEM's hard ones
 
 

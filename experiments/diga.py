@@ -161,23 +161,21 @@ def table4(seeds: Sequence[int] = (0, 1, 2)) -> Study:
 
 def table5(seeds: Sequence[int] = (0, 1, 2)) -> Study:
     """Table 5: what target labels are; all else, class mixing too, is the whole method's."""
-    base = override(
-        streets(), {"labels.keep": ["confidence", "probabilities"], "score.labels": "labels", "score.quality": True}
-    )
-    rules = {
-        "(1) feature labels": ("feature", ""),
-        "(2) warm-up labels": ("warm_up", "(1) feature labels"),
-        "(3) BDL": ("bdl", "(2) warm-up labels"),
-        "(4) ProDA": ("proda", "(3) BDL"),
-        "(5) bilateral consensus": ("consensus", "(4) ProDA"),
-        "(6) confident fraction": ("fraction", "(2) warm-up labels"),
+    base = override(streets(), {"score.labels": "labels", "score.quality": True})
+    rules: dict[str, tuple[str, str, dict[str, Any]]] = {  # keeping what a rule reads alone, so that others share
+        "(1) feature labels": ("feature", "", {}),
+        "(2) warm-up labels": ("warm_up", "(1) feature labels", {}),
+        "(3) BDL": ("bdl", "(2) warm-up labels", {"labels.keep": ["confidence"]}),
+        "(4) ProDA": ("proda", "(3) BDL", {"labels.keep": ["probabilities"]}),
+        "(5) bilateral consensus": ("consensus", "(4) ProDA", {}),
+        "(6) confident fraction": ("fraction", "(2) warm-up labels", {}),
     }
     return Study(
         name="table5",
         title="Target labels of self-training on streets",
         rows=tuple(
-            Row(label=label, parent=parent, recipe=named(base, f"table5 {label}", {"self_training.rule": rule}))
-            for label, (rule, parent) in rules.items()
+            Row(label=label, parent=parent, recipe=named(base, f"table5 {label}", {"self_training.rule": rule} | kept))
+            for label, (rule, parent, kept) in rules.items()
         ),
         seeds=tuple(seeds),
         metric=METRIC,

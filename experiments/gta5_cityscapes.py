@@ -19,6 +19,14 @@ from experiments.official import OFFICIAL
 
 SGD = Plan(steps=80_000, optimizer="sgd", lr=2.5e-4, power=0.9, weight_decay=5e-4, head=10.0)
 SIZES = {"source": ((720, 1280), (1052, 1914)), "target": ((512, 1024), (1024, 2048))}  # low and high, in pixels
+AUTHORS = {  # what is theirs at this size alone
+    "precision": "fp32",
+    "model": "deeplab_resnet101_official",
+    "self_training.source_frames.gate": True,
+    "translator.perceptual": 0.1,
+    "translator.perceptual_weights": "weights/vgg19.pth",
+    "translator.perceptual_inputs": "legacy",
+}
 
 
 def frames(role: str, low: int, high: int, scale: tuple[float, float] = (1.0, 1.0)) -> Frames:
@@ -62,15 +70,7 @@ def diga() -> Recipe:
 
 def official() -> Recipe:
     """The same with the quirks of the authors' code, in fp32, with a refined round and their translator's terms."""
-    changes = {
-        "precision": "fp32",
-        "model": "deeplab_resnet101_official",
-        "self_training.source_frames.gate": True,
-        "translator.perceptual": 0.1,
-        "translator.perceptual_weights": "weights/vgg19.pth",
-        "translator.perceptual_inputs": "legacy",
-    }
-    return refined(override(diga(), OFFICIAL | changes), "diga/gta5_cityscapes official")
+    return refined(override(diga(), OFFICIAL | AUTHORS), "diga/gta5_cityscapes official")
 
 
 def generalization() -> Recipe:

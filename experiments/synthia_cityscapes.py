@@ -50,15 +50,9 @@ def diga() -> Recipe:
 def official() -> Recipe:
     """The same with the quirks of the authors' code: hard pixels, and a rate that rises to the end of warm-up."""
     changes = {
-        "precision": "fp32",
-        "model": "deeplab_resnet101_official",
-        "self_training.source_frames.gate": True,
-        "translator.perceptual": 0.1,
-        "translator.perceptual_weights": "weights/vgg19.pth",
-        "translator.perceptual_inputs": "legacy",
         "warm_up.source_frames.gate": True,
         "warm_up.normalise": "hard",
         "warm_up.plan.schedule": "linear_ramp",
         "self_training.normalise": "hard",
     }
-    return refined(override(diga(), OFFICIAL | changes), "diga/synthia_cityscapes official")
+    return refined(override(diga(), OFFICIAL | gta5_cityscapes.AUTHORS | changes), "diga/synthia_cityscapes official")

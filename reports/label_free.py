@@ -150,7 +150,8 @@ def verdicts(records: Records) -> list[str]:
 
 def _sentence(measure: Shown, found: Rank, choice: Choice, miou: Shown) -> str:
     name, rho = measure.column.key, number(found.rho, 2, signed=True)
-    first = f"Choosing by {name}: rank correlation with mIoU {rho} over {found.n} rows (p {number(found.p, 3)})"
+    p = number(found.p, 3) if found.p >= 0.001 else "below 0.001"
+    first = f"Choosing by {name}: rank correlation with mIoU {rho} over {found.n} rows (p {p})"
     if choice.row == choice.best:
         return f"{first}; it takes the best row, {choice.best}."
     return f"{first}; it takes {choice.row}, {number(choice.lost, 2)} points below the best row, {choice.best}."

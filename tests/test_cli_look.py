@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -86,6 +87,63 @@ def test_plan_counts_what_is_there_and_starts_nothing(home, tmp_path):
     fresh = said(tmp_path, "plan", "diga:table3")
     assert "18 cells, 51 stage runs end to end, 42 distinct" in fresh
     assert {p.name for p in tmp_path.iterdir()} <= {"manifests"}
+
+
+def test_plan_says_why_and_what_it_would_take(home):
+    told = said(home, "plan", "diga:streets", *SMALL, "--set", "warm_up.alpha=0.3", "--gpus", "2", "--deadline", "1")
+    assert "1 × warm_up: warm_up.alpha 0.5 -> 0.3" in told
+    assert "1 × self_training: reads another warm_up" in told
+    assert "ColourTransfer" in told
+    assert "measured, 1 runs" in told
+    assert re.search(r"2 at once: over after \d+ s", told)
+    assert "in 1 h: 1 of 1 cells and 1 of 1 rows complete" in told
+    assert re.search(r"disk: [\d.]+ [kM]B to come; .* free", told)
+    assert re.search(r"EFLOP of networks: [\d.e-]+ end to end", told)
+    again = said(home, "plan", "diga:streets", *SMALL, "--all")
+    assert len(re.findall(r"^  \w+ [0-9a-f]{6} seed 0: there$", again, re.MULTILINE)) == 6
+    assert "1 at once: over after 0 s" in again
+
+
+def test_plan_says_plainly_what_it_does_not_know(tmp_path):
+    told = said(tmp_path, "plan", "diga:table3", "--deadline", "5")
+    assert "18 × score: none of its class there yet" in told
+    assert "time: unknown end to end, unknown with every stage once" in told
+    assert "1 at once: nobody knows how long" in told
+    assert "in 5 h: at most 18 of 18 cells" in told
+
+
+def test_a_plan_over_its_budget_ends_with_four_and_has_said_everything(home, tmp_path):
+    words = ("plan", "diga:streets", *SMALL, "--seeds", "3")
+    assert "3 cells" in said(home, *words, "--budget", "100")
+    code, told, errors = tiny.typed(home, *words, "--budget", "0")
+    assert (code, len(errors.splitlines())) == (4, 1)
+    assert re.search(r"error: diga:streets: [\d.e-]+ GPU-hours to run \(a budget of 0\)", errors)
+    assert "3 cells, 18 stage runs end to end, 18 distinct" in told
+    code, _, errors = tiny.typed(tmp_path, "plan", "diga:streets", "--budget", "9")
+    assert code == 4
+    assert "hours of ColourTransfer, WarmUp" in errors
+
+
+def test_a_probe_times_what_was_never_run_and_leaves_nothing(tmp_path):
+    short = [w for s in ("warm_up.plan.steps=40", "self_training.plan.steps=40", "crop=[28,56]") for w in ("--set", s)]
+    told = said(tmp_path, "plan", "diga:streets", *short, "--probe")
+    assert len(re.findall(r"(?:WarmUp|SelfTraining).*probe", told)) == 2
+    assert "PseudoLabels" in told
+    assert {p.name for p in tmp_path.iterdir()} <= {"manifests"}
+
+
+def test_the_order_decides_what_is_complete_in_time(home):
+    words = ("plan", "diga:table3", *SMALL, "--seeds", "2", "--all")
+    seeds = [re.findall(r"seed (\d): ", said(home, *words, "--order", order)) for order in ("seeds", "rows")]
+    assert seeds[0] == sorted(seeds[0])
+    assert seeds[1] != sorted(seeds[1])
+    assert sorted(seeds[0]) == sorted(seeds[1])
+
+
+def test_a_study_of_too_many_cells_is_one_line(home):
+    code, _, errors = tiny.typed(home, "plan", "diga:table3", "--seeds", "500")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "6 rows times 500 seeds are 3000 cells (1000 at most" in errors
 
 
 @pytest.mark.parametrize("words", [["plan", "diga:table3"], ["list"], ["show", "diga:streets"], ["data", "list"]])

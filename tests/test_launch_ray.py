@@ -40,21 +40,21 @@ def on_ray(place, **resources):
     return lambda: nullcontext(OnRay(place, Allotment(default=Resources(**resources)), {"code.sha": "abc"}))
 
 
-def working() -> list[psutil.Process]:
+def working(*kinds: str) -> list[psutil.Process]:
     """Ray's processes that are carrying out a stage now."""
     found = []
     for process in tiny.alive(tiny.children(os.getpid())):
         try:
-            if process.cmdline()[0].startswith(("ray::train ", "ray::RayTrainWorker")):
+            if process.cmdline()[0].startswith(kinds):
                 found.append(process)
         except (psutil.Error, IndexError):
             continue
     return found
 
 
-def kill_one(home: Path, killed: list[int]) -> None:
+def kill_one(home: Path, killed: list[int], kind: str = "ray::train ") -> None:
     """Kill a worker once its stage has a checkpoint."""
-    if tiny.until(lambda: any(home.glob(f"stages/??/*.work*/{PRIVATE}/*.pt")), 120) and (found := working()):
+    if tiny.until(lambda: any(home.glob(f"stages/??/*.work*/{PRIVATE}/*.pt")), 120) and (found := working(kind)):
         os.kill(found[0].pid, signal.SIGKILL)
         killed.append(found[0].pid)
 
@@ -106,7 +106,7 @@ def test_a_group_of_two_inside_a_study_does_what_one_does_and_outlives_a_kill(ad
     for name in ("one", "two", "killed"):
         (tmp_path / name).mkdir()
         place, killed = tiny.place(tmp_path / name), []
-        killer = threading.Thread(target=kill_one, args=(place.home, killed))
+        killer = threading.Thread(target=kill_one, args=(place.home, killed, "ray::RayTrainWorker"))
         if name == "killed":
             killer.start()
         launched, states, seen = tiny.launch(study, place, None if name == "one" else on_ray(place, workers=2))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from diga.errors import ConfigError
+from diga.files import slug
 from diga.recipe import Recipe, override, plain
 from diga.study import Component, Row, Study, ladder, off_states
 from experiments.diga import streets, table3
@@ -198,3 +199,34 @@ def test_what_a_study_cannot_mean_is_refused(make: Any, said: str) -> None:
 def test_a_seed_out_of_bounds_is_refused_with_its_bound() -> None:
     with pytest.raises(ConfigError, match=r"seed: found -1 .greater than or equal to 0"):
         list(study(row("a"), seeds=(-1,)).cells())
+
+
+def test_rows_of_a_seed_or_seeds_of_a_row_come_first() -> None:
+    some = study(row("a"), row("b", "a"), seeds=(3, 5))
+    assert [(c.seed, c.index) for c in some.cells()] == [(3, 0), (3, 1), (5, 0), (5, 1)]
+    assert [(c.seed, c.index) for c in some.cells("rows")] == [(3, 0), (5, 0), (3, 1), (5, 1)]
+    for cell in some.cells("rows"):
+        assert cell.recipe == override(streets(), {"seed": cell.seed})
+
+
+# --- names on a disk -----------------------------------------------------------------------------
+
+NAMES = ["table3", "v1.2", "../../x", "a/b", "a b", "a-b", "CON", "con.txt", "x" * 300, "", ".", "..", "-x", "x.", "🛣️"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_slug_is_a_name_any_disk_takes(tmp_path: Path, name: str) -> None:
+    made = slug(name)
+    assert len(made) <= 73
+    assert made.isascii()
+    assert set(made).isdisjoint("/\\: \n*?\"'<>|")
+    assert made.strip(".-_") == made
+    (tmp_path / made).mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == [made]
+
+
+def test_slugs_tell_names_apart_and_leave_harmless_ones_alone() -> None:
+    names = [*NAMES, slug("a/b"), slug(slug("a/b")), "x" * 301, "A/b"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert (slug("table3"), slug("v1.2")) == ("table3", "v1.2")
+    assert slug("a/b") != "a-b"

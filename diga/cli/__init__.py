@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from diga import __version__
-from diga.cli import data, doctor, look, planning, report, watch, work
+from diga.cli import compare, data, doctor, keep, look, planning, report, watch, work
 from diga.cli.stopping import heeding
 from diga.errors import ConfigError, DigaError, StorageError
 
@@ -54,6 +54,8 @@ app.command("run")(work.run)
 app.command("ablate")(work.ablate)
 app.command("retry")(work.retry)
 app.command("report")(report.report)
+app.command("diff")(compare.diff)
+app.command("gc")(keep.gc)
 app.command("serve")(report.serve)
 
 

@@ -38,10 +38,10 @@ def show(
 ) -> None:
     """Show a recipe's resolved values, a study's rows, or what a stage run is made of.
 
-      diga show diga:streets             every value, by the path --set takes
-      diga show diga:table3              rows, their components and their stages
-      diga show 3fa9c1                   manifest of the stage run that starts so
-      diga show diga:streets --json      what `diga run --recipe` runs again
+    diga show diga:streets             every value, by the path --set takes
+    diga show diga:table3              rows, their components and their stages
+    diga show 3fa9c1                   manifest of the stage run that starts so
+    diga show diga:streets --json      what `diga run --recipe` runs again
     """
     if name in catalogue(Study):
         study = study_of(str(name), changes or [], None)

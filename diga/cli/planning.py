@@ -117,7 +117,7 @@ def probed(found: Forecast, place: Place) -> Mapping[str, float]:
 
 def of_kinds(name: str, found: Forecast) -> Table:
     """A line a class of stage: how many, what is there, what the rest would take, and how that is known."""
-    right = [Column(c, justify="right") for c in ("distinct", "there", "to run", "steps to run", "hours to run")]
+    right = [Column(c, justify="right") for c in ("distinct", "there", "to run", "steps to run", "time to run")]
     table = Table("stage", *right, "known from", title=name)
     for kind in dict.fromkeys(run.kind for run in found.once.values()):
         runs = [run for run in found.once.values() if run.kind == kind]
@@ -151,7 +151,7 @@ def tell_savings(found: Forecast) -> None:
     out.print(f"{len(found.cells)} cells, {found.naive} stage runs end to end, {len(found.once)} distinct")
     steps = sum(run.steps for run in naive), sum(run.steps for run in found.once.values())
     out.print(f"steps: {steps[0]:,} end to end, {steps[1]:,} with every stage once")
-    out.print(f"hours: {hours(found, naive)} end to end, {hours(found, found.once.values())} with every stage once")
+    out.print(f"time: {hours(found, naive)} end to end, {hours(found, found.once.values())} with every stage once")
     if exa := compared(found.cells):
         flop = [f"{x / EXA:.4g}" for x in exa]
         out.print(f"EFLOP of networks: {flop[0]} end to end, {flop[1]} with every stage once")
@@ -171,9 +171,11 @@ def tell_disk(found: Forecast, home: Path) -> None:
 def tell_fit(found: Forecast, labels: Sequence[str], gpus: int, deadline: float | None) -> None:
     """When it would be over, and what is complete in time."""
     _, unknown = found.hours(found.todo.values())
-    least = " at least" if unknown else ""
     over = max(found.ends(gpus).values(), default=0.0)
-    out.print(f"{gpus} at once: over after{least} {spoken(over)}")
+    told = (
+        f"over after{' at least' if unknown else ''} {spoken(over)}" if over or not unknown else "nobody knows how long"
+    )
+    out.print(f"{gpus} at once: {told}")
     if unknown:
         kinds = ", ".join(run.kind for run in unknown)
         out.print(f"  not counted, for nothing is known of them: {kinds}")
@@ -199,9 +201,9 @@ def keep_to(name: str, found: Forecast, budget: float) -> None:
 
 
 def hours(found: Forecast, runs: Any) -> str:
-    """Hours of some stage runs, as far as they are known."""
+    """How long some stage runs take one after the other, as far as that is known."""
     total, unknown = found.hours(runs)
-    return (f"{total:.3g} and more" if total else "?") if unknown else f"{total:.3g}"
+    return (f"{spoken(3600 * total)} and more" if total else "unknown") if unknown else spoken(3600 * total)
 
 
 def spoken(seconds: float) -> str:

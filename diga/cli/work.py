@@ -69,9 +69,11 @@ def run(
     if wanted.batch % max(workers, 1):
         raise ConfigError("--workers", f"found {workers}", f"a divisor of the batch of {wanted.batch}")
     if workers:
+        from diga.launch.cluster import given
         from diga.launch.crew import train_crew
 
-        launch(study, tracking, lambda place, origin: train_crew(place, address, workers, gpus, origin))
+        crew = lambda place, origin: train_crew(place, address, workers, gpus, origin)  # noqa: E731
+        launch(study, tracking, crew, address=given(address))
     else:
         launch(study, tracking, alone)
 
@@ -97,11 +99,12 @@ def ablate(
 
     Typing the same command again runs only what is missing.  What diverged would diverge again: `diga retry`.
     """
+    from diga.launch.cluster import given
     from diga.launch.failures import LASTING, MANNERS
 
     wanted = study_of(study, changes or [], seeds)
     crew = crew_of(inline, address, at_once, cpus, gpus, workers, give or [], wanted)
-    launch(wanted, tracking, crew, order, MANNERS.keys() - LASTING, guard)
+    launch(wanted, tracking, crew, order, MANNERS.keys() - LASTING, guard, None if inline else given(address))
 
 
 def retry(
@@ -120,6 +123,7 @@ def retry(
     tracking: Tracking = None,
 ) -> None:
     """Try again what failed of a study, as it was launched: nothing a result depends on is changed."""
+    from diga.launch.cluster import given
     from diga.launch.failures import MANNERS, kind_of, noted
     from diga.launch.recorded import study_of as recorded
     from diga.pipeline import Place
@@ -136,7 +140,7 @@ def retry(
         out.print(f"{wanted.name}: nothing failed{f' of class {kind}; {others}' if others else ''}", markup=False)
         return
     crew = crew_of(inline, address, at_once, cpus, gpus, workers, give or [], wanted)
-    launch(wanted, tracking, crew, order, {kind} if kind else set(MANNERS), guard=False)
+    launch(wanted, tracking, crew, order, {kind} if kind else set(MANNERS), False, None if inline else given(address))
 
 
 Crews = Callable[[Any, dict[str, str]], AbstractContextManager[Any]]
@@ -178,12 +182,14 @@ def launch(
     order: Literal["rows", "seeds"] = "rows",
     kinds: Collection[str] | None = None,
     guard: bool = False,
+    address: str | None = None,
 ) -> None:
     """Carry a study out with a crew, show its progress, say what came of it.
 
     kinds: classes of failure of an earlier launch that are tried again; all of them, if None.
     """
     from diga.launch import failures, provenance
+    from diga.launch.cluster import knock
     from diga.launch.studies import Launch
     from diga.launch.tracking import Tracker
     from diga.pipeline import Place
@@ -192,6 +198,8 @@ def launch(
     for row in study.rows:
         need_streets(row.recipe, place.data)
     plan = Launch(study, place, order)
+    if address and not all(place.store.has(fingerprint) for fingerprint in plan.stages):
+        knock(address)  # before anything is recorded
     if guard:
         from diga.launch.guard import check
 

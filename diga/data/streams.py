@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from diga.data.labels import Bytes
 from diga.data.shelf import Entry, Role, Shelf, Stored, check_stored, entries, stored_guess, stored_painting
 from diga.data.shelf import check_stems as check_stems
 from diga.errors import ConfigError, DataError, DigaError, expected_one_of
-from diga.settings import Frames
+from diga.settings import Frames, Sampling
 from diga.types import Batch, Guess, Pair
 
 OWN_SIZE = Frames()  # every image at its own size
@@ -38,6 +39,18 @@ def index(seed: int, role: Role, position: int, n: int) -> int:
     return int(_permutation(seed, ROLES[role], epoch, n)[place])
 
 
+def balanced(seed: int, role: Role, position: int, sizes: Sequence[int]) -> int:
+    """Which of several domains' samples, one domain after the other, stands there when all are drawn alike.
+
+    Each domain once in every run of as many positions, in a new order; its own samples in new shuffles.
+    """
+    turn, place = divmod(position, len(sizes))
+    number = 1000 * ROLES[role]  # far from the shuffles of a whole role
+    chosen = int(_permutation(seed, number, turn, len(sizes))[place])
+    epoch, within = divmod(turn, sizes[chosen])
+    return sum(sizes[:chosen]) + int(_permutation(seed, number + 1 + chosen, epoch, sizes[chosen])[within])
+
+
 def rows(rank: int, world: int, batch: int) -> range:
     """The rows of a global batch that worker `rank` of `world` computes, a contiguous run of equal length.
 
@@ -54,7 +67,8 @@ def rows(rank: int, world: int, batch: int) -> range:
 class PairStream(Dataset[Pair]):
     """Item t is the Pair of global step t, the rows of this rank alone.
 
-    Several domains are one long list, so each is drawn in proportion to its size.  A role that is not in
+    Several domains are one long list, so each is drawn in proportion to its size, unless `sampling` is
+    "balanced": then all are drawn alike.  A role that is not in
     `read` is never listed nor opened and comes as empty tensors (0, 3, H, W).  `guesses` is the folder of a
     stage that stored labels of target images, with what `asks` names beside them; `paintings` a folder of
     `<stem>.png`, painted source images.  All are of the size of their image and cropped with it.
@@ -80,6 +94,7 @@ class PairStream(Dataset[Pair]):
         paintings: Path | None = None,
         read: frozenset[str] = frozenset({"source", "target"}),
         memory: int = MEMORY,
+        sampling: Sampling = "proportional",
     ) -> None:
         self.laws = {
             "source": geometry.Law.of("source", source_frames, crop, flip, batch),
@@ -90,6 +105,8 @@ class PairStream(Dataset[Pair]):
         self.guesses, self.asks, self.paintings = guesses, _asked(asks, guesses), paintings
         self.sources = entries(sources, labelled=True) if "source" in read else []
         self.targets = entries(targets, labelled=False) if "target" in read else []
+        self.sizes = {role: _sizes(found) for role, found in (("source", self.sources), ("target", self.targets))}
+        self.sampling = sampling
         for role, wanted in (("source", self.sources), ("target", self.targets)):
             if role in read and not wanted:
                 raise ConfigError(f"{role}s", f"0 {role} domains", f"one at least: this stage reads the {role}")
@@ -128,7 +145,11 @@ class PairStream(Dataset[Pair]):
     def _drawn(self, role: Role, found: list[Entry], t: int) -> Iterator[tuple[int, Entry]]:
         """Each row of this rank and the sample that stands there."""
         for row in self.rows if found else ():
-            yield row, found[index(self.seed, role, t * self.batch + row, len(found))]
+            position = t * self.batch + row
+            if self.sampling == "balanced":
+                yield row, found[balanced(self.seed, role, position, self.sizes[role])]
+            else:
+                yield row, found[index(self.seed, role, position, len(found))]
 
     def _chance(self, role: Role, t: int, row: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, ROLES[role], t, row))
@@ -141,6 +162,11 @@ class PairStream(Dataset[Pair]):
     def _label(self, entry: Entry) -> Bytes:
         assert entry.sample.label
         return self.shelf.get(entry.sample.label, lambda: entry.domain.label(entry.sample, self.classes))
+
+
+def _sizes(found: Iterable[Entry]) -> list[int]:
+    """How many samples each domain has."""
+    return [len([*group]) for _, group in groupby(found, key=lambda entry: id(entry.domain))]
 
 
 def _asked(asks: frozenset[str], guesses: Path | None) -> frozenset[str]:

@@ -35,6 +35,7 @@ def pairs(run: Run, start: int, stop: int) -> Iterator[Pair]:
         asks=stage.asks(),
         paintings=paintings(run),
         read=read,
+        sampling=recipe.sampling,
     )
     yield from streams.loader(stream, start, stop, run.pace.loaders, run.device.type == "cuda")
 

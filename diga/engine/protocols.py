@@ -15,8 +15,16 @@ def single_scale(net: nn.Module, image: Tensor, align_corners: bool = False) -> 
     return [net(image).logits]
 
 
+def half_scale(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
+    """The half-size image alone: 1024 x 512 of Cityscapes' images, as DDB is tested."""
+    return [net(_halved(image, align_corners)).logits]
+
+
 def two_scale_max(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
     """The native and the half-size image: "MST" in DiGA's tables (the authors' evaluation)."""
+    return [net(image).logits, net(_halved(image, align_corners)).logits]
+
+
+def _halved(image: Tensor, align_corners: bool) -> Tensor:
     height, width = image.shape[-2:]
-    half = F.interpolate(image, (height // 2, width // 2), mode="bilinear", align_corners=align_corners)
-    return [net(image).logits, net(half).logits]
+    return F.interpolate(image, (height // 2, width // 2), mode="bilinear", align_corners=align_corners)

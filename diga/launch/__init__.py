@@ -13,6 +13,7 @@ SETTINGS = {  # they count when Ray or MLflow is imported, here and in Ray's wor
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",  # a group that waits for a node that has just died asks again
     "RAY_health_check_period_ms": "1000",  # of the head: it asks every node so often whether it lives, and
     "RAY_health_check_failure_threshold": "5",  # a node that refuses so often is dead: 5 s instead of 15
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a submitted job's own environment does not keep a driver from adding to it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a stage without a GPU still sees the device it may share
     "RAY_DEDUP_LOGS": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",

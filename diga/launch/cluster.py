@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ from diga.launch.keeper import kept
 
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
-PATIENCE = 10.0  # seconds a cluster may take to answer; Ray itself would try for 80, and then end the process
+REACH, PATIENCE = 3.0, 11.0  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
+ASK = """
+import sys, ray
+from ray._private.services import canonicalize_bootstrap_address_or_die as whole
+ray._raylet.GcsClient(address=whole(sys.argv[1]))
+"""
 ANSWERS = "a cluster that answers"
 
 
@@ -31,7 +37,7 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     The own one listens on loopback alone and ends with the block.  Raises StorageError where no
     cluster answers, ConfigError for an address no driver can stand at.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = given(address)
     if address:
         knock(address)
     with kept() as settled:
@@ -46,6 +52,12 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
             ray.shutdown()
 
 
+def given(address: str | None) -> str | None:
+    """The address of a cluster, as typed or as the environment says; None: there is none, and one is to be started."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+@cache
 def knock(address: str) -> None:
     """See whether a cluster answers at an address, in time and in another process: Ray ends the one that asks in vain.
 
@@ -56,12 +68,12 @@ def knock(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE / 2).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
         except (OSError, ValueError, OverflowError) as failure:
             raise StorageError(
                 f"Ray at {address}", getattr(failure, "strerror", None) or str(failure), ANSWERS
             ) from None
-    words = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    words = [sys.executable, "-c", ASK, address]
     try:
         told = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, start_new_session=True)
     except subprocess.TimeoutExpired:

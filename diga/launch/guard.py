@@ -1,4 +1,4 @@
-"""Before a study costs anything: does every switch change something, and only what it says?
+"""Before a study costs anything: every switch must change something, and only what it says.
 
 First the recipes are compared, row by parent.  Then a small step of every distinct row is made, on a few
 real images (`diga.launch.glimpse`): rows of which nothing that a table sees comes out different are one

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 from diga.plan import StageRun
 from diga.study import Cell
+from diga.study import Order as Order
 
-Order = Literal["rows", "seeds"]
 Rank = tuple[int, ...]
 
 

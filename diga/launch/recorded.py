@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from diga.errors import ConfigError, StorageError, expected_one_of
-from diga.settings import checked
+from diga.recipe import loads
+from diga.rows import Alias, Row
 from diga.study import Study
 
 MOST = 10_000  # cells of a study
@@ -33,16 +34,18 @@ def study_of(client: MlflowClient, name: str) -> Study:
     known_rows = {run.data.tags["row"]: run for run in cells}
     rows = [row_of(client, row, known_rows) for row in layout["rows"]]
     seeds = dict.fromkeys([*layout["seeds"], *sorted(int(run.data.tags["seed"]) for run in cells)])
-    values = {k: v for k, v in layout.items() if k in Study.model_fields}
-    return checked(Study, values | {"rows": rows, "seeds": list(seeds)}, f"study {name!r}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in layout.items() if k in Study.model_fields}
+    return Study(**values | {"rows": tuple(rows), "seeds": tuple(seeds)})
 
 
-def row_of(client: MlflowClient, row: dict[str, Any], cells: dict[str, Run]) -> dict[str, Any]:
+def row_of(client: MlflowClient, row: dict[str, Any], cells: dict[str, Run]) -> Row:
     """A row of a layout with the recipe of one of its cells."""
     if row["label"] not in cells:
         raise StorageError(f"row {row['label']!r}", "no cell of it is recorded", "launch the study again")
-    recipe = json.loads(text_of(client, cells[row["label"]], "recipe.json"))
-    return {k: row[k] for k in ("label", "components", "parent") if k in row} | {"recipe": recipe}
+    recipe = loads(text_of(client, cells[row["label"]], "recipe.json"), f"row {row['label']!r}")
+    aliases = tuple(Alias(**alias) for alias in row.get("aliases", ()))
+    components, parent = tuple(row["components"]), row["parent"]
+    return Row(label=row["label"], recipe=recipe, components=components, parent=parent, aliases=aliases)
 
 
 def text_of(client: MlflowClient, run: Run, path: str) -> str:

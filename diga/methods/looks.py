@@ -1,7 +1,8 @@
-"""What a step of DiGA shows: numbers that need no label, and pictures."""
+"""What a step shows: numbers that need no label, and pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diga import ops
@@ -10,6 +11,7 @@ from diga.data.labels import IGNORE
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from diga.ops.ensemble import Voice
     from diga.ops.rules import Chosen, Opinions
     from diga.types import Batch, Pair, Prediction
 
@@ -49,3 +51,21 @@ def mixing(pair: Pair, chosen: Chosen, x_mix: Tensor, y_mix: Tensor) -> dict[str
         "mixed": x_mix,
         "mixed label": y_mix,
     }
+
+
+def told(seen: Prediction, label: Tensor) -> dict[str, Tensor]:
+    """How undecided a network is on target images, as a share of log K, and what share of them has a label."""
+    doubt = ops.losses.entropy(seen.logits, relative=True).mean()
+    return {"entropy/target": doubt, "target/kept": label.ne(IGNORE).float().mean()}
+
+
+def bridging(pair: Pair, chosen: Chosen, x_mix: Tensor, y_mix: Tensor, p: Prediction) -> dict[str, Tensor]:
+    """Columns of a picture: the target and its labels, the mixed pair, and what the student makes of it."""
+    mixed = {"mixed": x_mix, "mixed label": y_mix, "student": p.logits.argmax(1)}
+    return {"target": pair.target, "teacher": chosen.label} | mixed
+
+
+def together(x_t: Tensor, voices: Sequence[Voice], label: Tensor, view: Tensor, p: Prediction) -> dict[str, Tensor]:
+    """Columns of a picture: the target, what each teacher says and all together, what the student sees and says."""
+    each = {f"teacher {i}": voice.logits.argmax(1) for i, voice in enumerate(voices, 1)}
+    return {"target": x_t} | each | {"together": label, "view": view, "student": p.logits.argmax(1)}

@@ -23,6 +23,7 @@ from diga.ops.losses import entropy, soft_cross_entropy, taps
 from diga.ops.precision import full, no_autocast
 from diga.ops.prototypes import Prototypes, Unseen
 from diga.ops.pseudo import STRIP
+from diga.types import Prediction
 
 Rectify = Literal["probabilities", "logits", "none"]  # what the weights w multiply
 
@@ -42,6 +43,12 @@ class How(NamedTuple):
     temperature: float = 1.0  # tau
     unseen: Unseen = "ignored"
     align_corners: bool = False
+
+
+def voices(seen: Sequence[Prediction], rhos: Sequence[Prototypes]) -> list[Voice]:
+    """What several teachers have seen, each with its prototypes, or all with none."""
+    found: Sequence[Prototypes | None] = rhos or [None] * len(seen)
+    return [Voice(out.logits, out.features, rho) for out, rho in zip(seen, found, strict=True)]
 
 
 # --- distances at pixels -----------------------------------------------------------------
@@ -73,7 +80,7 @@ class Squares:
         self.length = vectors.square().sum(1).masked_fill(absent, torch.inf)[:, None, None]  # ||rho_k||^2
         self.rows = R, R.square(), _neighbours(R)
         with no_autocast(f):
-            products = (vectors @ f.flatten(2)).unflatten(2, f.shape[2:])
+            products = (vectors @ f.flatten(2)).view(len(f), -1, *f.shape[2:])
             self.maps = products @ C.mT, *_across(f, C)
 
     def root(self, at: slice) -> Tensor:
@@ -82,7 +89,8 @@ class Squares:
         with no_autocast(products):
             square = (R @ products).mul_(-2).add_((own @ even + beside @ odd)[:, None])
         least = torch.finfo(square.dtype).tiny  # rounding can fall below zero
-        return square.add_(self.length).clamp_(min=least).sqrt_()
+        root: Tensor = square.add_(self.length).clamp_(min=least).sqrt_()
+        return root
 
 
 def _across(f: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,9 +118,7 @@ def _neighbours(R: Tensor) -> Tensor:
 
 def _taps(x: Tensor, like: Tensor, align_corners: bool) -> tuple[Tensor, Tensor]:
     """Of rows and of columns."""
-    R, C = (
-        taps(n, N, align_corners, x.dtype, x.device) for n, N in zip(x.shape[-2:], like.shape[-2:], strict=True)
-    )
+    R, C = (taps(n, N, align_corners, x.dtype, x.device) for n, N in zip(x.shape[-2:], like.shape[-2:], strict=True))
     return R, C
 
 
@@ -150,8 +156,8 @@ class _Speaker:
         return p.add_(self.log_weights(at)) if self.how.rectify == "probabilities" else p
 
 
-def _strips(voices: Sequence[Voice], like: Tensor, how: How) -> Iterator[tuple[list[_Speaker], slice]]:
-    speakers = [_Speaker(voice, like, how) for voice in voices]
+def _strips(heard: Sequence[Voice], like: Tensor, how: How) -> Iterator[tuple[list[_Speaker], slice]]:
+    speakers = [_Speaker(voice, like, how) for voice in heard]
     yield from ((speakers, slice(top, top + STRIP)) for top in range(0, like.shape[-2], STRIP))
 
 
@@ -164,21 +170,21 @@ def _blend(speakers: Sequence[_Speaker], at: slice) -> Tensor:
 
 
 @torch.no_grad()
-def hard(voices: Sequence[Voice], like: Tensor, how: How) -> tuple[Tensor, Tensor]:
+def hard(heard: Sequence[Voice], like: Tensor, how: How) -> tuple[Tensor, Tensor]:
     """argmax_k s_k and s of that class at every pixel of `like` (..., H, W): both (B, H, W)."""
-    tops = [_blend(speakers, at).max(1) for speakers, at in _strips(voices, like, how)]
+    tops = [_blend(speakers, at).max(1) for speakers, at in _strips(heard, like, how)]
     return torch.cat([top.indices for top in tops], 1), torch.cat([top.values for top in tops], 1).exp_()
 
 
 @torch.no_grad()
-def soft(voices: Sequence[Voice], like: Tensor, how: How) -> Tensor:
+def soft(heard: Sequence[Voice], like: Tensor, how: How) -> Tensor:
     """Logits z' (B, K, H, W) of a soft target at every pixel of `like` (..., H, W).
 
     The mean over teachers of up(z), weighed by w where logits are rectified, as the authors' code has it;
     log s where probabilities are, so that softmax(z') is s, renormalised.
     """
     found = []
-    for speakers, at in _strips(voices, like, how):
+    for speakers, at in _strips(heard, like, how):
         if how.rectify == "probabilities":
             found.append(_blend(speakers, at))
         else:
@@ -203,3 +209,10 @@ def distillation(target: Tensor, student: Tensor, temperature: float = 1.0) -> T
 def sure(confidence: Tensor, threshold: float) -> Tensor:
     """Share of each image's pixels whose confidence (B, H, W) is `threshold` or more: (B,)."""
     return (confidence >= threshold).to(full(confidence)).mean((1, 2))
+
+
+def agreement(heard: Sequence[Voice]) -> Tensor:
+    """Share of cells at which all voices have the same winner: a scalar."""
+    first, *others = (voice.logits.max(1).indices for voice in heard)
+    same = reduce(torch.logical_and, (label == first for label in others), torch.ones_like(first, dtype=torch.bool))
+    return same.float().mean()

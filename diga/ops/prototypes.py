@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from diga.ops.losses import taps
 from diga.ops.precision import full, no_autocast
 
+STRIP = 64  # rows of pixels looked at together
 Unseen = Literal["ignored", "origin"]  # what a class without centroid is: no class, or the zero vector
 
 
@@ -33,6 +35,25 @@ def class_sums(features: Tensor, label: Tensor, classes: int, predicted: Tensor 
     count = member.sum(2)
     with no_autocast(f):
         return member.to(f.dtype) @ f.mT, count
+
+
+def pixel_sums(features: Tensor, label: Tensor, classes: int, align_corners: bool = False) -> tuple[Tensor, Tensor]:
+    """Sum of up(f) over the pixels of each class in each image (B, K, D), and how many pixels those are (B, K).
+
+    features (B, D, h, w), label (B, H, W).  As up'(1_k) . f with the adjoint up' of the bilinear resize, which
+    brings the class's pixels to the cells they read: exact, and features are never resized.
+    """
+    f, (H, W) = full(features), label.shape[-2:]
+    R, C = (taps(n, N, align_corners, f.dtype, f.device) for n, N in zip(f.shape[-2:], (H, W), strict=True))
+    member = torch.zeros(len(f), classes, *f.shape[-2:], dtype=f.dtype, device=f.device)
+    count = torch.zeros(len(f), classes, dtype=torch.long, device=f.device)
+    kinds = torch.arange(classes, device=label.device).view(-1, 1, 1)
+    with no_autocast(f):
+        for top in range(0, H, STRIP):
+            here = label[:, None, top : top + STRIP] == kinds  # (B, K, rows, W)
+            member += R[top : top + STRIP].mT @ (here.to(f.dtype) @ C)
+            count += here.sum((2, 3))
+        return member.flatten(2) @ f.flatten(2).mT, count
 
 
 def means_of(total: Tensor, count: Tensor, least: int) -> tuple[Tensor, Tensor]:

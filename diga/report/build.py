@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
-from diga.report import exchange, figures, latex, markdown, page
-from diga.report.cells import metric_of, shown_domain
+from diga.report import evidence, exchange, figures, latex, markdown, page
+from diga.report.cells import shown_domain
+from diga.report.figures import Figure
 from diga.report.records import Records, records
 from diga.report.table import Table
 
@@ -54,9 +54,9 @@ def write(known: Records, out: Path) -> Path:
     try:
         with replacing(final) as folder:
             _write_tables(tables, folder / "tables")
-            pictures = _draw(known, folder / "figures")
+            drawn, lacking = _draw(known, folder)
             (folder / "claims.md").write_text(page.claims(known, verdicts), "utf8")
-            (folder / page.NAME).write_text(page.text(known, tables, pictures, verdicts), "utf8")
+            (folder / page.NAME).write_text(page.text(known, tables, drawn, lacking, verdicts), "utf8")
     except OSError as failure:
         raise StorageError(out, f"report not written: {failure.strerror or failure}") from failure
     return final
@@ -69,18 +69,12 @@ def _write_tables(tables: dict[str, Table], folder: Path) -> None:
             (folder / f"{name}.{ending}").write_text(writer(table), "utf8", newline="\n")
 
 
-def _draw(known: Records, folder: Path) -> dict[str, str]:
-    """Figures that the records allow: file name and what it shows."""
-    folder.mkdir()
-    metric, domain = metric_of(known), shown_domain(known)
-    drawn: dict[str, str] = {}
-    if figures.ladder(known, metric, folder / "ladder.png"):
-        drawn["ladder.png"] = f"{metric.name} of every row on {metric.where}"
-    with tempfile.TemporaryDirectory() as copies:
-        rows = spread([r.label for r in known.rows if r.label in set(known.done["row"])], MOST_ROWS)
-        if figures.grid(figures.samples(known, domain, rows, Path(copies)), folder / "samples.png"):
-            drawn["samples.png"] = f"Validation images of {domain} and what every row makes of them"
-    return drawn
+def _draw(known: Records, folder: Path) -> tuple[list[Figure], dict[str, str]]:
+    """Figures that the records allow, from evidence that the report keeps; of the others, what is missing."""
+    done = set(known.done["row"])
+    rows = spread([row.label for row in known.rows if row.label in done], MOST_ROWS)
+    evidence.gather(known, shown_domain(known), rows, folder / evidence.NAME)
+    return figures.draw(known, evidence.load(folder / evidence.NAME, rows), folder / "figures")
 
 
 def spread(rows: Sequence[str], most: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from diga.report import markdown
+from diga.report.figures import Figure
 from diga.report.markdown import code, escape
 from diga.report.records import PREFIX, Records
 from diga.report.table import Table
@@ -14,13 +15,19 @@ from diga.report.table import Table
 NAME = "report.md"
 
 
-def text(known: Records, tables: Mapping[str, Table], pictures: Mapping[str, str], verdicts: Sequence[str]) -> str:
+def text(
+    known: Records,
+    tables: Mapping[str, Table],
+    drawn: Sequence[Figure],
+    lacking: Mapping[str, str],
+    verdicts: Sequence[str],
+) -> str:
     """report.md, whose links lead to the files beside it."""
     parts = [f"# {escape(str(known.study.get('title') or known.name))}", _state(known)]
     for name, table in tables.items():
         files = " · ".join(f"[{ending}](tables/{name}.{ending})" for ending in ("tex", "csv", "json"))
         parts += [f"## {escape(table.title)}", markdown.table(table).strip(), files]
-    parts += ["## Verdicts", _bullets(verdicts) or "No comparison is declared.", *_figures(pictures)]
+    parts += ["## Verdicts", _bullets(verdicts) or "No comparison is declared.", *_figures(drawn, lacking)]
     parts += ["## Missing", _missing(known), "## Where this comes from", _provenance(known)]
     parts += ["## Again", "Starts what is missing, then makes this page:", *_commands(known)]
     return "\n\n".join(parts) + "\n"
@@ -65,12 +72,15 @@ def _missing(known: Records) -> str:
     return _bullets(lines) or "Nothing: every cell is done."
 
 
-def _figures(pictures: Mapping[str, str]) -> Iterator[str]:
+def _figures(drawn: Sequence[Figure], lacking: Mapping[str, str]) -> Iterator[str]:
     yield "## Figures"
-    for file, shows in pictures.items():
-        yield f"![{escape(shows)}](figures/{file})"
-    if "samples.png" not in pictures:
-        yield "No pictures: no seed has samples of every row that is done."
+    for figure in drawn:
+        files = f"[png](figures/{figure.name}.png) · [pdf](figures/{figure.name}.pdf)"
+        yield f"![{escape(figure.title)}](figures/{figure.name}.png)"
+        yield f"**{escape(figure.title)}.** {escape(figure.caption)} {files}"
+    if lacking:
+        yield "Not drawn:"
+        yield _bullets([f"{title}: {why}" for title, why in lacking.items()])
 
 
 def _provenance(known: Records) -> str:

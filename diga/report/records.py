@@ -1,34 +1,37 @@
-"""A study's records, read from MLflow: one row a cell, one column a metric.
+"""A study's records: one row a cell, one column a metric, read from MLflow or from a report that has kept them.
 
-The only module of this floor that knows MLflow.  It is asked through its client interface, with a filter
-on one experiment, so that reading costs what the study is large and not what the database is.
+The only module of this floor that knows MLflow.  `records(uri, study, cache)` asks through its client interface;
+where `cache` is a folder, a snapshot of what was read stays there, and the next call asks for new and changed
+runs alone (`diga.report.asking`).  `Records` is what tables, figures and pages are functions of: `cells` (the latest
+run of each row and seed), `done`, `rows`, `values(metric)`, `warnings` (whatever makes the numbers less than they
+seem), `runs` (everything read, for `diga.report.snapshot.keep`) and `folder`, the report it was read back from.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pandas import DataFrame
-
 from diga.errors import ConfigError, StorageError, expected_one_of
+from diga.report import asking, caveats, runs, snapshot
+from diga.report.runs import FACTS as FACTS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from pandas import DataFrame
 
 PREFIX = "diga/"
-PAGE = 1000
-FACTS = (  # columns every frame of cells has, before its metrics
-    *("row", "row_index", "parent", "components", "seed", "status"),
-    *("error", "protocol", "classes", "git", "dirty", "run_id", "cell", "artifacts"),
-)
+NEEDED = {"name", "metric", "components", "rows", "seeds"}  # of study.json
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Records:
     study: dict[str, Any]
     cells: DataFrame
     uri: str = ""
+    runs: pa.Table | None = None  # all that was read, as `diga.report.runs` has it
+    folder: Path | None = None  # the report that they were read back from, if they were
 
     @property
     def name(self) -> str:
@@ -62,7 +67,7 @@ class Records:
         ]
         return tuple(sorted(found, key=lambda row: row.index))
 
-    @property
+    @cached_property
     def seeds(self) -> tuple[int, ...]:
         """Those of the last launch, and those that others have left cells of."""
         return tuple(sorted({int(s) for s in self.study["seeds"]} | {int(s) for s in self.cells["seed"]}))
@@ -81,10 +86,30 @@ class Records:
         """done, failed, running, or missing when nothing has been recorded."""
         return self._states.get((row, seed), "missing")
 
+    @cached_property
+    def _values(self) -> dict[str, dict[str, dict[int, float]]]:
+        return {}
+
+    def values(self, metric: str) -> Mapping[str, Mapping[int, float]]:
+        """Finite values of a metric in cells that are done: by row, then by seed in their order."""
+        if metric not in self._values:
+            found: dict[str, dict[int, float]] = {}
+            known = self.done[metric] if metric in self.done else []
+            for row, seed, value in sorted(zip(self.done["row"], self.done["seed"], known, strict=False)):
+                if math.isfinite(value):
+                    found.setdefault(row, {})[int(seed)] = float(value)
+            self._values[metric] = found
+        return self._values[metric]
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers must know, a sentence each: see `diga.report.caveats`."""
+        return tuple(caveats.of(self))
+
     def artifact(self, run_id: str, path: str, to: Path) -> Path | None:
         """A run's file or folder, copied under `to`; None when the run has no such thing."""
         here = self.cells.loc[self.cells["run_id"] == run_id, "artifacts"]
-        if here.empty or not here.iloc[0]:
+        if here.empty or not here.iloc[0] or self.folder:
             return None
         from mlflow import artifacts  # by address: by run, each look costs a read of all its metrics
 
@@ -97,9 +122,10 @@ class Records:
 
 
 def client(uri: str) -> MlflowClient:
-    """A client of the tracking store.  Raises StorageError where no store is, rather than make one."""
+    """A client of a store that is there.  Raises StorageError where none is, rather than make or wait for one."""
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
         raise StorageError(uri, "no records there", "a database that `diga run` or `diga ablate` wrote")
+    asking.reachable(uri)
     # read when mlflow is imported, hence before
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -109,69 +135,64 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def records(tracking_uri: str, study: str) -> Records:
-    """All records of `study`.  Raises ConfigError for a study that is not there, with the nearest name."""
-    asked = client(tracking_uri)
-    experiment = asked.get_experiment_by_name(PREFIX + study)
-    if experiment is None:
-        _unknown(asked, study)
-    declared = _runs(asked, experiment.experiment_id, "study")
-    if not declared:
-        raise StorageError(f"study {study!r}", "its declaration is not recorded", "a run with kind=study")
-    declaration = _declaration(asked, declared[-1].info.run_id, study)
-    return Records(declaration, frame(_runs(asked, experiment.experiment_id, "cell")), tracking_uri)
+def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records:
+    """All records of `study`; with a folder `cache`, only what is new or changed since the last call is asked for.
+
+    Raises ConfigError for a study that is not there, with the nearest name, and StorageError, one line that says
+    what to do, for a store that does not answer or records that lack their declaration.
+    """
+    with asking.answered(tracking_uri):
+        asked = client(tracking_uri)
+        experiment = asked.get_experiment_by_name(PREFIX + study)
+        if experiment is None:
+            _unknown(asked, study)
+        declared = asking.every(asked, experiment.experiment_id, "tags.kind = 'study'")
+        if not declared:
+            again = f"a run with kind=study: `diga ablate {study}` writes one"
+            raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
+        declaration = _declaration(asked, declared[-1].info.run_id, study)
+        place = snapshot.place(cache, tracking_uri, study) if cache else None
+        before = snapshot.load(place, tracking_uri, experiment.experiment_id) if place else None
+        now = asking.news(asked, experiment.experiment_id, before)
+    if place and now is not before:
+        snapshot.save(place, tracking_uri, experiment.experiment_id, now)
+    return made(declaration, now.runs, tracking_uri)
+
+
+def made(study: dict[str, Any], read: pa.Table, uri: str, folder: Path | None = None) -> Records:
+    """Records of what was read."""
+    return Records(study, runs.cells(read, study), uri, read, folder)
+
+
+def frame(read: list[Run]) -> DataFrame:
+    """Runs as one row a cell; of several runs of a (row, seed) the latest counts."""
+    return runs.cells(runs.table(map(runs.line, read)))
 
 
 def _unknown(asked: MlflowClient, study: str) -> NoReturn:
     names = (e.name.removeprefix(PREFIX) for e in asked.search_experiments() if e.name.startswith(PREFIX))
-    known = expected_one_of(study, [n for n in names if not n.startswith("_")])
-    raise ConfigError(f"study {study!r}", "nothing recorded under this name", known)
-
-
-def _runs(asked: MlflowClient, experiment: str, kind: str) -> list[Run]:
-    """Every run of a kind, oldest first."""
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = asked.search_runs([experiment], f"tags.kind = '{kind}'", max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda run: run.info.start_time or 0)
+    known = sorted(n for n in names if not n.startswith("_"))
+    answer = expected_one_of(study, known) if known else "nothing has been launched yet: `diga ablate` launches a study"
+    raise ConfigError(f"study {study!r}", "nothing recorded under this name", answer)
 
 
 def _declaration(asked: MlflowClient, run_id: str, study: str) -> dict[str, Any]:
+    again = f"`diga ablate {study}` writes it anew"
     with tempfile.TemporaryDirectory() as folder:
         try:
             text = Path(asked.download_artifacts(run_id, "study.json", folder)).read_text("utf8")
             declaration = json.loads(text)
         except (OSError, ValueError) as failure:
-            raise StorageError(f"study {study!r}", f"study.json cannot be read: {failure}") from None
-    lacking = {"name", "metric", "components", "rows", "seeds"} - set(declaration)
-    if lacking:
-        raise StorageError(f"study {study!r}", f"study.json lacks {', '.join(sorted(lacking))}")
-    return dict(declaration)
+            raise StorageError(f"study {study!r}", f"study.json cannot be read: {failure}", again) from None
+    return declared_well(declaration, f"study {study!r}", again)
 
 
-def frame(runs: list[Run]) -> DataFrame:
-    """Runs, oldest first, as one row a cell; of several runs of a (row, seed) the latest counts."""
-    latest = {(r.data.tags.get("row"), r.data.tags.get("seed")): r for r in runs}
-    lines = [_facts(run) | dict(run.data.metrics) for run in latest.values()]
-    metrics = sorted({name for line in lines for name in line} - set(FACTS))
-    cells = DataFrame(lines, columns=[*FACTS, *metrics])
-    return cells.sort_values(["row_index", "seed"], kind="stable").reset_index(drop=True)
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    tags = run.data.tags
-    as_is = {name: tags.get(name, "") for name in ("row", "status", "error", "protocol", "git", "cell")}
-    return as_is | {
-        "classes": run.data.params.get("classes", ""),  # a parameter only where rows differ in it
-        "row_index": int(tags.get("row.index", -1)),
-        "parent": tags.get("row.parent", ""),
-        "components": tuple(json.loads(tags.get("components", "[]"))),
-        "seed": int(tags.get("seed", 0)),
-        "dirty": tags.get("dirty", "").lower() in ("true", "1", "yes"),
-        "run_id": run.info.run_id,
-        "artifacts": run.info.artifact_uri,
-    }
+def declared_well(declaration: Any, where: str, again: str) -> dict[str, Any]:
+    """A declaration that has what reports need.  Raises StorageError for one of an older layout."""
+    found = declaration if isinstance(declaration, dict) else {}
+    if lacking := sorted(NEEDED - set(found)):
+        raise StorageError(where, f"study.json lacks {', '.join(lacking)}", f"an older layout: {again}")
+    wanted = {"label", "index", "components"}
+    if short := [r for r in found["rows"] if not (isinstance(r, dict) and wanted <= set(r))]:
+        raise StorageError(where, f"study.json has {len(short)} rows without {', '.join(sorted(wanted))}", again)
+    return dict(found)

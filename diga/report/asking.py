@@ -1,0 +1,163 @@
+"""How MLflow is asked: quickly refused where nothing answers, in pages, and for no more than has changed."""
+
+from __future__ import annotations
+
+import gc
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from diga.errors import StorageError, TemporaryError
+from diga.report import runs
+from diga.report.snapshot import Snapshot, redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000
+SKEW = 600_000  # milliseconds that clocks of a launch and of a reader may differ by
+PATIENCE = 10.0  # seconds until a server is said to be down
+IDS = 200  # runs named in one question
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+CELLS = "tags.kind = 'cell'"
+ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
+RETIRED = "tags.kind = 'superseded cell'"
+
+
+# --- is anybody there? -------------------------------------------------------------------
+
+
+def reachable(uri: str) -> None:
+    """Raises StorageError when nothing answers at a server's address: its client would try again for minutes."""
+    try:
+        parts = urlsplit(uri)
+        kind, host, port = parts.scheme.partition("+")[0], parts.hostname, parts.port
+    except ValueError:
+        raise StorageError(
+            redacted(uri), "no address", "such as sqlite:///mlflow.db or http://127.0.0.1:5000"
+        ) from None
+    if kind not in PORTS or not host:
+        return
+    try:
+        if kind.startswith("http"):
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE):
+                return
+        socket.create_connection((host, port or PORTS[kind]), PATIENCE).close()
+    except urllib.error.HTTPError:
+        return  # it answers
+    except OSError as failure:
+        why = getattr(failure, "reason", failure)
+        raise StorageError(
+            redacted(uri), f"no answer: {_why(why)}", "start that server, or name another store"
+        ) from None
+
+
+@contextmanager
+def answered(uri: str) -> Iterator[None]:
+    """Whatever a store refuses with becomes one line that names it, without anybody's password."""
+    try:
+        yield
+    except Exception as failure:
+        module = type(failure).__module__.partition(".")[0]
+        if module not in ("mlflow", "sqlalchemy", "requests", "psycopg") and not isinstance(
+            failure, OSError | ImportError
+        ):
+            raise
+        why = f"{_why(failure)}"
+        if "database is locked" in str(failure):
+            raise TemporaryError(redacted(uri), why, "try again when the process that writes is done") from failure
+        raise StorageError(redacted(uri), why, "an MLflow store that answers and can be read") from failure
+
+
+def _why(failure: Any) -> str:
+    """The first line of a failure, without passwords."""
+    text = getattr(failure, "strerror", "") or str(failure).strip()
+    first = (text.splitlines() or [type(failure).__name__])[0][:300]
+    return re.sub(r"//[^/@\s]+@", "//", first)
+
+
+# --- questions ---------------------------------------------------------------------------
+
+
+def pages(asked: MlflowClient, experiment: str, wanted: str, deleted: bool = False) -> Iterator[list[Run]]:
+    """Runs of an experiment that a filter lets through, oldest first: what is new comes last, and shifts no page."""
+    order, token = ["attributes.start_time ASC"], None
+    while True:
+        with uncollected():
+            page = asked.search_runs([experiment], wanted, DELETED if deleted else ACTIVE, PAGE, order, token)
+        yield list(page)
+        token = page.token
+        if not token:
+            return
+
+
+def every(asked: MlflowClient, experiment: str, wanted: str) -> list[Run]:
+    """All of `pages`, for few runs."""
+    return [run for page in pages(asked, experiment, wanted) for run in page]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector: a page makes 70,000 objects that live as long as it, and looking through them all
+    again and again takes longer than making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+# --- what is new -------------------------------------------------------------------------
+
+
+def news(asked: MlflowClient, experiment: str, before: Snapshot | None) -> Snapshot:
+    """All cells' runs: of those that `before` has, only what may have changed is asked for.
+
+    A run that MLflow calls FINISHED keeps its numbers.  Asked for are all others; those that were finished since
+    the last time, or within SKEW before it; those that were open then; and the names of those that are deleted,
+    or retired by a later launch, for they may come back.
+    """
+    old, now = before or Snapshot(runs.table([])), int(time.time() * 1000)
+    gone = _gone(asked, experiment)
+    since = max(0, old.asked - SKEW)
+    fresh = runs.merged(
+        _lines(asked, experiment, f"{CELLS} AND attributes.status != 'FINISHED'"),
+        _lines(asked, experiment, f"{CELLS} AND attributes.status = 'FINISHED' AND attributes.end_time >= {since}"),
+    )
+    seen = set(fresh["run_id"].to_pylist())
+    doubtful = (old.open | (old.gone - gone)) - seen - gone
+    fresh = runs.merged(fresh, _named(asked, experiment, doubtful))
+    lost = doubtful - set(fresh["run_id"].to_pylist())
+    if len(seen) > PAGE and _gone(asked, experiment) != gone:
+        now = 0  # what left a page while another was read may have hidden a run: next time all is asked for
+    return Snapshot(runs.merged(old.runs, fresh, gone | lost), now, frozenset(gone))
+
+
+def _lines(asked: MlflowClient, experiment: str, wanted: str) -> Any:
+    """The table of runs, made page by page: MLflow's own objects are ten times its size."""
+    return runs.table([runs.line(run) for page in pages(asked, experiment, wanted) for run in page])
+
+
+def _gone(asked: MlflowClient, experiment: str) -> frozenset[str]:
+    retired = (run for page in pages(asked, experiment, RETIRED) for run in page)
+    deleted = (run for page in pages(asked, experiment, "", deleted=True) for run in page)
+    return frozenset(run.info.run_id for found in (retired, deleted) for run in found)
+
+
+def _named(asked: MlflowClient, experiment: str, ids: Iterable[str]) -> Any:
+    """The table of cells' runs with these ids, of those that are there."""
+    names, lines = sorted(i for i in ids if i.isalnum()), []
+    for at in range(0, len(names), IDS):
+        some = ", ".join(f"'{name}'" for name in names[at : at + IDS])
+        found = pages(asked, experiment, f"{CELLS} AND attributes.run_id IN ({some})")
+        lines += [runs.line(run) for page in found for run in page]
+    return runs.table(lines)

@@ -1,0 +1,219 @@
+"""What figures need beyond numbers: curves, confusion matrices and pictures, copied from a study's runs to a folder.
+
+`gather` copies what is recorded into a folder that a report keeps, `load` reads such a folder, and figures know only
+what `load` gives: a report that has kept its folder is drawn again byte for byte, without the runs.
+
+The folder holds `stages.parquet` (row, seed, stage, fingerprint), `curves.parquet` (fingerprint, step, name, value),
+`confusion.parquet` (row, counts: K * K, row = truth, summed over images and seeds), `features.parquet`, and PNGs:
+`samples/<number of the row>/<stem>.{input,truth,prediction}.png` and `labels/<stem>.{input,truth,<kind>}.png`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from diga.errors import DigaError
+from diga.report.records import PREFIX, Records, client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+POINTS = 200  # of a curve
+SEEDS = 10  # of a row that are looked at
+NAME = "evidence"  # of the folder in a report
+SPOOL = "metrics.jsonl"  # every step of a stage, beside its run
+COLUMNS = {
+    "stages": ("row", "seed", "stage", "fingerprint"),
+    "curves": ("fingerprint", "step", "name", "value"),
+    "confusion": ("row", "counts"),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files of one image: a photograph, its truth if that is known, and label maps by what made them."""
+
+    stem: str
+    image: Path
+    truth: Path | None
+    maps: dict[str, Path]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was found, empty where nothing was: frames as the module says, matrices (K, K) by row, and pictures."""
+
+    stages: DataFrame = field(default_factory=lambda: DataFrame(columns=list(COLUMNS["stages"])))
+    curves: DataFrame = field(default_factory=lambda: DataFrame(columns=list(COLUMNS["curves"])))
+    confusions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+    labels: tuple[Sample, ...] = ()
+    features: DataFrame | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many classes the study tells apart."""
+        return len(next(iter(self.confusions.values()))) if self.confusions else 19
+
+
+# --- from the runs -----------------------------------------------------------------------
+
+
+def gather(known: Records, domain: str, rows: Sequence[str], folder: Path) -> None:
+    """Copy what finished cells of `rows` have recorded about `domain` into `folder`; what is not there is left out.
+
+    Records that were read back from a report bring the folder that it has kept.
+    """
+    if known.folder:
+        if (known.folder / NAME).is_dir():
+            shutil.copytree(known.folder / NAME, folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [(row, seed, run) for row in rows for seed, run in _runs(known, row)[:SEEDS]]
+    with tempfile.TemporaryDirectory() as copies:
+        try:
+            asked = client(known.uri)
+        except DigaError:
+            return  # records that are in no store: numbers are all there is
+        _keep(folder, "confusion", _confusions(known, domain, runs, Path(copies)))
+        _pictures(known, domain, rows, folder, Path(copies))
+        stages = list(_stages(known, runs))
+        _keep(folder, "stages", stages)
+        _keep(folder, "curves", list(_curves(known, asked, stages, Path(copies))))
+
+
+def _runs(known: Records, row: str) -> list[tuple[int, str]]:
+    here = known.done[known.done["row"] == row]
+    return sorted(zip(map(int, here["seed"]), map(str, here["run_id"]), strict=True))
+
+
+def _keep(folder: Path, name: str, lines: list[Any]) -> None:
+    if lines:
+        DataFrame(lines, columns=list(COLUMNS[name])).to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def _confusions(known: Records, domain: str, runs: list[tuple[str, int, str]], copies: Path) -> list[tuple[str, Any]]:
+    """Counts of the student as it is, over all images and seeds, by row; one number of classes, the first row's."""
+    total: dict[str, NDArray[np.int64]] = {}
+    for row, _, run in runs:
+        found = known.artifact(run, "confusion.parquet", copies / run)
+        if found is None:
+            continue
+        wanted = [("domain", "==", domain), ("statistic", "==", "plain")]
+        counts = pq.read_table(found, columns=["counts"], filters=wanted)["counts"].to_pylist()
+        if counts:
+            total[row] = total.get(row, np.zeros((), np.int64)) + np.array(counts, np.int64).sum(0)
+    sizes = {len(c) for c in total.values()}
+    return [(row, c.tolist()) for row, c in total.items()] if len(sizes) == 1 else []
+
+
+def _pictures(known: Records, domain: str, rows: Sequence[str], folder: Path, copies: Path) -> None:
+    """Pictures of the lowest seed that all rows have; labels and features of the last row that has them."""
+    seeds = [dict(_runs(known, row)) for row in rows]
+    common = sorted(set.intersection(*map(set, seeds))) if seeds else []
+    if not common:
+        return
+    for i, runs in enumerate(seeds):
+        own = copies / f"pictures-{i}"
+        samples = known.artifact(runs[common[0]], f"samples/{domain.replace('/', '__')}", own)
+        if samples is not None:
+            shutil.copytree(samples, folder / "samples" / str(i))
+        labels = known.artifact(runs[common[0]], "samples/labels", own)
+        if labels is not None:
+            shutil.copytree(labels, folder / "labels", dirs_exist_ok=True)
+        features = known.artifact(runs[common[0]], "features.parquet", own)
+        if features is not None:
+            shutil.copyfile(features, folder / "features.parquet")
+
+
+def _stages(known: Records, runs: list[tuple[str, int, str]]) -> Iterator[tuple[str, int, str, str]]:
+    """Which stage runs a cell is made of."""
+    made_of = dict(zip(known.done["run_id"], known.done["stages"], strict=True)) if "stages" in known.done else {}
+    for row, seed, run in runs:
+        for name, (fingerprint, *_) in json.loads(made_of.get(run) or "{}").items():
+            yield row, seed, name, fingerprint
+
+
+def _curves(
+    known: Records, asked: MlflowClient, stages: list[tuple[str, int, str, str]], copies: Path
+) -> Iterator[tuple[str, int, str, float]]:
+    """Every step that a stage told, thinned to POINTS of a curve."""
+    home = asked.get_experiment_by_name(f"{PREFIX}_stages")
+    for fingerprint in dict.fromkeys(stage[-1] for stage in stages) if home else ():
+        safe = fingerprint.replace("'", "")
+        here = asked.search_runs([home.experiment_id], f"tags.fingerprint = '{safe}'", max_results=1)
+        table = DataFrame({"run_id": [r.info.run_id for r in here], "artifacts": [r.info.artifact_uri for r in here]})
+        for run in table["run_id"]:
+            found = replace(known, cells=table).artifact(run, SPOOL, copies / run)
+            yield from _told(fingerprint, found) if found else ()
+
+
+def _told(fingerprint: str, spool: Path) -> Iterator[tuple[str, int, str, float]]:
+    lines = [json.loads(line) for line in spool.read_text("utf8").splitlines()]
+    stride = max(1, -(-len(lines) // POINTS))
+    for i, line in enumerate(lines):
+        for name, value in line["values"].items():
+            whole = not name.startswith("loss/") or i % stride == 0 or i + 1 == len(lines)
+            if name != "lr" and whole and math.isfinite(value):
+                yield fingerprint, int(line["step"]), name, float(value)
+
+
+# --- from the folder ---------------------------------------------------------------------
+
+
+def load(folder: Path, rows: Sequence[str]) -> Evidence:
+    """What `gather` left of `rows`, or a report has kept."""
+    confusions = {row: _square(counts) for row, counts in _kept(folder, "confusion").itertuples(index=False)}
+    features = folder / "features.parquet"
+    return Evidence(
+        stages=_kept(folder, "stages"),
+        curves=_kept(folder, "curves"),
+        confusions=confusions,
+        samples=tuple(_samples(folder / "samples", rows)),
+        labels=tuple(_labels(folder / "labels")),
+        features=pd.read_parquet(features) if features.is_file() else None,
+    )
+
+
+def _kept(folder: Path, name: str) -> DataFrame:
+    path = folder / f"{name}.parquet"
+    return pd.read_parquet(path) if path.is_file() else DataFrame(columns=list(COLUMNS[name]))
+
+
+def _square(counts: Any) -> NDArray[np.int64]:
+    side = math.isqrt(len(counts))
+    return np.asarray(counts, np.int64).reshape(side, side)
+
+
+def _samples(folder: Path, rows: Sequence[str]) -> Iterator[Sample]:
+    """Images of which every row has a prediction."""
+    first = folder / "0"
+    for stem in sorted(p.name.removesuffix(".truth.png") for p in first.glob("*.truth.png")):
+        maps = {row: folder / str(i) / f"{stem}.prediction.png" for i, row in enumerate(rows)}
+        here = {row: path for row, path in maps.items() if path.parent.is_dir()}
+        if (first / f"{stem}.input.png").is_file() and all(path.is_file() for path in here.values()):
+            yield Sample(stem, first / f"{stem}.input.png", first / f"{stem}.truth.png", here)
+
+
+def _labels(folder: Path) -> Iterator[Sample]:
+    """Images with what each kind of label says of them."""
+    for image in sorted(folder.glob("*.input.png")):
+        stem = image.name.removesuffix(".input.png")
+        own = (path for path in sorted(folder.iterdir()) if path.name.startswith(f"{stem}.") and path.suffix == ".png")
+        kinds = {path.name.removeprefix(f"{stem}.").removesuffix(".png"): path for path in own}
+        maps = {kind: path for kind, path in kinds.items() if kind not in ("input", "truth") and "." not in kind}
+        if len(maps) >= 2:
+            yield Sample(stem, image, kinds.get("truth"), maps)

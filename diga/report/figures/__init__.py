@@ -1,0 +1,66 @@
+"""Figures of a study, each a PNG to look at and a PDF to print, or a word on why there is none.
+
+A figure is a function of records and evidence that draws to a path without ending and returns its caption, "" where
+there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from diga.report.evidence import Evidence
+from diga.report.figures import classes, curves, embedding, measures, pictures, study
+from diga.report.records import Records
+
+Kind = Literal["chart", "picture"]
+
+
+class Part(NamedTuple):
+    """A figure that a report has if it can: `lacking` says what is recorded for it, where nothing is."""
+
+    name: str
+    title: str
+    drawn: Callable[[Records, Evidence, Path], str]
+    lacking: str
+    kind: Kind = "chart"
+
+
+class Figure(NamedTuple):
+    """A figure that was drawn: `<name>.png` and `<name>.pdf`, what it is called and what it shows."""
+
+    name: str
+    title: str
+    caption: str
+    kind: Kind
+
+
+PARTS = (
+    Part("ladder", "Scores", study.ladder, "no cell has the study's metric yet"),
+    Part("deltas", "Steps", study.deltas, "no row and the row it is compared with share a finished seed"),
+    Part("classes", "Classes", classes.bars, "no two rows with an IoU by class"),
+    Part("confusion", "Confusions", classes.confusion, "no cell left confusion.parquet"),
+    Part("labels", "Labels of the target", measures.quality, "no score judged the labels (`score.quality`)"),
+    Part("label_free", "Chosen without labels", measures.label_free, "no three rows with measures without labels"),
+    Part("losses", "Losses", curves.losses, "no stage left its steps (metrics.jsonl)"),
+    Part("snapshots", "Snapshots", curves.snapshots, "no trained stage kept two snapshots (`plan.snapshots`)"),
+    Part("snapshot_classes", "Snapshots by class", curves.by_class, "no trained stage kept two snapshots"),
+    Part("samples", "Images", pictures.samples, "no seed has samples of every row that is done", "picture"),
+    Part("changes", "What changed", pictures.changes, "no seed has samples of two rows", "picture"),
+    Part("pseudo_labels", "Labels, side by side", pictures.labels, "no cell left samples/labels", "picture"),
+    Part("features", "Features", embedding.features, "no cell left features.parquet"),
+)
+
+
+def draw(known: Records, found: Evidence, folder: Path) -> tuple[list[Figure], dict[str, str]]:
+    """Draw what can be drawn into `folder`; of the others, by title, what is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, missing = [], {}
+    for part in PARTS:
+        caption = part.drawn(known, found, folder / part.name)
+        if caption:
+            drawn.append(Figure(part.name, part.title, caption, part.kind))
+        else:
+            missing[part.title] = part.lacking
+    return drawn, missing

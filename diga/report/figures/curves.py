@@ -1,0 +1,250 @@
+"""Trainings over time: losses of every stage, and what its snapshots scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from diga.data.labels import CLASSES, COLOURS
+from diga.report import cells
+from diga.report.cells import PERCENT
+from diga.report.evidence import Evidence
+from diga.report.figures.canvas import DASHES, INK, ROWS, SOFT, bare, canvas, short
+from diga.report.records import Records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMOOTH = 9  # points of a loss that are averaged
+PANELS = 9
+ACROSS = 3
+NARROW = 10  # points of IoU
+
+
+ALL = "all rows"
+
+
+class Band(NamedTuple):
+    """A curve over n seeds: steps (T,), mean and sample standard deviation (T,)."""
+
+    steps: NDArray[Any]
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    n: int
+
+
+class Line(NamedTuple):
+    """What a curve is called, and the stage runs of its seeds."""
+
+    label: str
+    fingerprints: tuple[str, ...]
+
+
+def lines(found: Evidence, stage: str) -> list[Line]:
+    """A line for all rows that share the very stage runs of a stage, called by the first of them."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    here = found.stages[found.stages["stage"] == stage]
+    for row in dict.fromkeys(here["row"]):
+        mine = here[here["row"] == row].sort_values("seed")
+        shared.setdefault(tuple(mine["fingerprint"]), []).append(row)
+    total = here["row"].nunique()
+    return [Line(_called(rows, total), runs) for runs, rows in shared.items()]
+
+
+def _called(rows: Sequence[str], total: int) -> str:
+    if len(rows) == total > 1:
+        return ALL
+    return short(rows[0], 26) if len(rows) == 1 else f"{short(rows[0], 20)} and {len(rows) - 1} more"
+
+
+def band(curves: DataFrame, line: Line, name: str, smooth: int = 1) -> Band | None:
+    """Mean and spread over seeds of a value at the steps that all of them have; None where there are none."""
+    here = curves[(curves["name"] == name) & curves["fingerprint"].isin(line.fingerprints)]
+    if here.empty:
+        return None
+    table = here.pivot_table(index="step", columns="fingerprint", values="value").dropna().sort_index()
+    if smooth > 1 and len(table) > smooth:
+        table = table.rolling(smooth, center=True, min_periods=1).mean()
+    values = table.to_numpy(float)
+    if not len(values):
+        return None
+    sd = values.std(1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
+    return Band(table.index.to_numpy(), values.mean(1), sd, values.shape[1])
+
+
+# --- figures -----------------------------------------------------------------------------
+
+
+def losses(known: Records, found: Evidence, path: Path) -> str:
+    """Every loss of every trained stage: mean over seeds, smoothed, with a band of one standard deviation."""
+    panels = [(stage, name) for stage in _trained(found) for name in _names(found, stage)][:PANELS]
+    if not panels:
+        return ""
+    with _sheet(len(panels), path) as (figure, places):
+        legend: dict[str, Any] = {}
+        for (stage, name), at in zip(panels, places, strict=True):
+            axes = figure.add_axes(at)
+            _draw(axes, found, stage, name, legend, SMOOTH)
+            axes.set_title(f"{short(stage, 18)}: {short(name.removeprefix('loss/'), 16)}", fontsize=8.5, loc="left")
+        _legend(figure, legend)
+    return (
+        f"Losses by update: mean over seeds, a running mean of {SMOOTH} points, with a band of one standard deviation "
+        "of the seeds. Rows that share a stage run share its line."
+    )
+
+
+def snapshots(known: Records, found: Evidence, path: Path) -> str:
+    """mIoU of every snapshot, and the measures without labels beside it."""
+    domain = cells.shown_domain(known)
+    names = [f"{domain}/plain/miou", *sorted({n for n in found.curves["name"] if n.startswith("label_free/")})]
+    panels = [(stage, name) for stage in _scores(found, domain) for name in names][:PANELS]
+    panels = [(s, n) for s, n in panels if any(_has(found, line, n) for line in lines(found, s))]
+    if not panels:
+        return ""
+    with _sheet(len(panels), path) as (figure, places):
+        legend: dict[str, Any] = {}
+        for (stage, name), at in zip(panels, places, strict=True):
+            axes = figure.add_axes(at)
+            is_score = name.endswith("/miou")
+            _draw(axes, found, stage, name, legend, scale=PERCENT if is_score else 1.0)
+            title = "mIoU (%)" if is_score else short(name.removeprefix("label_free/"), 22)
+            axes.set_title(title, fontsize=8.5, loc="left")
+        _legend(figure, legend)
+    return (
+        f"Snapshots of the scored stage on {domain}, student as it is: mIoU, which reads target labels, and measures "
+        "of unlabelled target images. Mean over seeds with a band of one standard deviation."
+    )
+
+
+def by_class(known: Records, found: Evidence, path: Path) -> str:
+    """IoU of every class at every snapshot, a panel a class."""
+    domain = cells.shown_domain(known)
+    stages = _scores(found, domain)
+    prefix = f"{domain}/plain/iou/"
+    told = {n.removeprefix(prefix) for n in found.curves["name"] if n.startswith(prefix)}
+    here = [name for name in CLASSES if name in told]
+    if not stages or not here:
+        return ""
+    across, down = 5, -(-len(here) // 5)
+    width, height = 7.2, 1.18 * down + 0.75
+    with canvas(width, height, path) as figure:
+        legend: dict[str, Any] = {}
+        for i, name in enumerate(here):
+            x, y = i % across, i // across
+            at = ((0.32 + 1.38 * x) / width, (0.72 + 1.18 * (down - 1 - y)) / height, 1.16 / width, 0.84 / height)
+            axes = figure.add_axes(at)
+            _draw(axes, found, stages[0], prefix + name, legend, scale=PERCENT)
+            _span(axes)
+            axes.tick_params(labelsize=6, labelbottom=i + across >= len(here))
+            axes.set_title(name, fontsize=7.5, loc="left", pad=2, x=0.09)
+            colour = tuple(v / 255 for v in COLOURS[CLASSES.index(name)])
+            axes.plot([0.0], [1.09], "s", transform=axes.transAxes, color=colour, markersize=5, clip_on=False)
+        _legend(figure, legend)
+    return (
+        f"IoU (%) of every class at every snapshot on {domain}, student as it is: mean over seeds with a band of one "
+        "standard deviation."
+    )
+
+
+def _span(axes: Axes) -> None:
+    """At least ten points from bottom to top, so that a wobble does not look like a leap."""
+    low, high = axes.get_ylim()
+    middle, half = (low + high) / 2, max(high - low, NARROW) / 2
+    axes.set_ylim(max(0, middle - half), max(NARROW, middle + half))
+    axes.locator_params(axis="y", nbins=3)
+
+
+def _trained(found: Evidence) -> list[str]:
+    with_loss = set(found.curves[found.curves["name"].str.startswith("loss/")]["fingerprint"])
+    here = found.stages[found.stages["fingerprint"].isin(with_loss)]
+    return list(dict.fromkeys(here["stage"]))
+
+
+def _names(found: Evidence, stage: str) -> list[str]:
+    runs = set(found.stages[found.stages["stage"] == stage]["fingerprint"])
+    here = found.curves[found.curves["fingerprint"].isin(runs)]["name"]
+    return sorted({n for n in here if n.startswith("loss/")})
+
+
+def _scores(found: Evidence, domain: str) -> list[str]:
+    """Stages with at least two snapshots scored."""
+    told = found.curves[found.curves["name"] == f"{domain}/plain/miou"]
+    many = told.groupby("fingerprint")["step"].nunique()
+    runs = set(many[many >= 2].index)
+    return list(dict.fromkeys(found.stages[found.stages["fingerprint"].isin(runs)]["stage"]))
+
+
+def _has(found: Evidence, line: Line, name: str) -> bool:
+    return band(found.curves, line, name) is not None
+
+
+# --- panels ------------------------------------------------------------------------------
+
+
+class _sheet:
+    """A page of panels, and where each stands."""
+
+    def __init__(self, count: int, path: Path) -> None:
+        across, down = min(ACROSS, count), -(-count // ACROSS)
+        width, height = 7.2, 1.85 * down + 0.55
+        wide = (width - 0.15) / across
+        self.places = [
+            (
+                (0.42 + wide * (i % across)) / width,
+                (0.78 + 1.85 * (down - 1 - i // across)) / height,
+                (wide - 0.52) / width,
+                1.3 / height,
+            )
+            for i in range(count)
+        ]
+        self.page = canvas(width, height, path)
+
+    def __enter__(self) -> tuple[Figure, list[tuple[float, float, float, float]]]:
+        return self.page.__enter__(), self.places
+
+    def __exit__(self, *failure: Any) -> None:
+        self.page.__exit__(*failure)
+
+
+def _draw(
+    axes: Axes, found: Evidence, stage: str, name: str, legend: dict[str, Any], smooth: int = 1, scale: float = 1.0
+) -> None:
+    for line, at in _bands(found, stage, name, smooth):
+        colour, dash = legend.setdefault(line.label, _look(found, line))
+        marker = "o" if len(at.steps) <= 12 else ""
+        axes.plot(at.steps, scale * at.mean, color=colour, linestyle=dash, linewidth=1.3, marker=marker, markersize=3)
+        low, high = scale * (at.mean - at.sd), scale * (at.mean + at.sd)
+        axes.fill_between(at.steps, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.tick_params(labelsize=7)
+    bare(axes)
+
+
+def _bands(found: Evidence, stage: str, name: str, smooth: int) -> Iterator[tuple[Line, Band]]:
+    for line in lines(found, stage):
+        if at := band(found.curves, line, name, smooth):
+            yield line, at
+
+
+def _look(found: Evidence, line: Line) -> tuple[str, Any]:
+    """Colour and dash of the first row of a line, the same in every figure; what all rows share is ink."""
+    if line.label == ALL:
+        return INK, "-"
+    rows = list(dict.fromkeys(found.stages["row"]))
+    first = found.stages[found.stages["fingerprint"].isin(line.fingerprints)]["row"].iloc[0]
+    at = rows.index(first)
+    return ROWS[at % len(ROWS)], DASHES[at % len(DASHES)]
+
+
+def _legend(figure: Figure, looks: dict[str, tuple[str, Any]]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=c, linestyle=d, linewidth=1.6, label=label) for label, (c, d) in looks.items()]
+    columns = min(3, max(1, len(handles)))
+    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=7.5, handlelength=2.6)
+    figure.text(0.995, 0.01, "updates →", ha="right", va="bottom", fontsize=7.5, color=SOFT)

@@ -1,0 +1,134 @@
+"""A study at a glance: the score of every row, and every step between rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diga.report import ablation, cells
+from diga.report.cells import PERCENT
+from diga.report.evidence import Evidence
+from diga.report.figures.canvas import (
+    BLUE,
+    FAINT,
+    HALO,
+    INK,
+    SOFT,
+    VERDICTS,
+    bare,
+    canvas,
+    differences,
+    short,
+    wrapped,
+)
+from diga.report.records import Records
+from diga.report.statistics import Difference, by_seed, half_width
+from diga.report.table import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST = 40  # rows of a figure
+
+
+def ladder(known: Records, _: Evidence, path: Path) -> str:
+    """Mean of every row, its 95 % interval and its seeds as dots."""
+    metric = ablation.plain(cells.metric_of(known))
+    rows = known.rows[:MOST]
+    values = [PERCENT * np.array(list(by_seed(known.done, row.label, str(metric)).values()), float) for row in rows]
+    if not any(len(v) for v in values):
+        return ""
+    labels = [wrapped(row.label, 13) for row in rows]
+    below = 0.25 + 0.15 * max(2, *(text.count("\n") + 1 for text in labels))  # inches, for the labels
+    width, height = 1.1 + 1.05 * max(len(values), 5), 2.9 + below
+    with canvas(width, height, path) as figure:
+        axes = figure.add_axes((0.6 / width, below / height, 1 - 0.7 / width, 1 - (below + 0.15) / height))
+        means = [float(v.mean()) if len(v) else math.nan for v in values]
+        has_dots = _links(axes, known, means)
+        for x, (seeds, mean) in enumerate(zip(values, means, strict=True)):
+            _rung(axes, x, seeds, mean)
+        axes.set_xticks(range(len(values)), labels)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        axes.set_ylabel("mIoU (%)")
+        bare(axes)
+    dotted = " Dotted: the height of the row that each is compared with." if has_dots else ""
+    more = f" The first {MOST} of {len(known.rows)} rows." if len(known.rows) > MOST else ""
+    return (
+        f"mIoU on {metric.where}, last checkpoint: mean, Student's 95 % interval over seeds, and every seed as a dot."
+        f"{dotted}{more}"
+    )
+
+
+def _links(axes: Axes, known: Records, means: Sequence[float]) -> bool:
+    """A line up a ladder; elsewhere the height of the row that each is compared with, dotted: whether there are any."""
+    place = {row.label: i for i, row in enumerate(known.rows[: len(means)])}
+    pairs = [(x, place[row.parent]) for x, row in enumerate(known.rows[: len(means)]) if row.parent in place]
+    is_ladder = all(below == x - 1 for x, below in pairs)
+    for x, below in pairs:
+        if is_ladder:
+            axes.plot([below, x], [means[below], means[x]], color=FAINT, linewidth=2, zorder=1)
+        else:
+            axes.plot([x - 0.35, x + 0.35], [means[below]] * 2, color=SOFT, linewidth=1.2, linestyle=":", zorder=1)
+    return not is_ladder
+
+
+def _rung(axes: Axes, x: int, seeds: NDArray[Any], mean: float) -> None:
+    if len(seeds) == 0:
+        axes.annotate("--", (x, 0.03), xycoords=("data", "axes fraction"), ha="center", color=SOFT)
+        return
+    if len(seeds) >= 2:
+        half = half_width(float(seeds.std(ddof=1)), len(seeds))
+        axes.errorbar(x, mean, yerr=half, color=INK, capsize=3, linewidth=1.2, zorder=2)
+    axes.plot(x, mean, marker="_", markersize=15, markeredgewidth=2.4, color=INK, zorder=3)
+    spread = np.linspace(-0.09, 0.09, len(seeds)) if len(seeds) > 1 else [0.0]
+    axes.plot(x + np.asarray(spread), seeds, "o", markersize=4.5, color=BLUE, alpha=0.75, markeredgewidth=0, zorder=4)
+    axes.annotate(
+        f"{mean:.1f}", (x, mean), xytext=(11, -3), textcoords="offset points", fontsize=8.5, weight="bold", bbox=HALO
+    )
+
+
+# --- steps -------------------------------------------------------------------------------
+
+
+def deltas(known: Records, _: Evidence, path: Path) -> str:
+    """Every row less the row it is compared with: mean, interval, seeds; colour and form say what it supports."""
+    metric = ablation.plain(cells.metric_of(known))
+    steps = {label: step for label, step in cells.steps(known, metric).items() if step.n}
+    if not steps:
+        return ""
+    parents = {row.label: row.parent for row in known.rows}
+    shown = list(steps)[:MOST]
+    height = 0.75 + 0.42 * len(shown)
+    with canvas(7.2, height, path) as figure:
+        axes = figure.add_axes((0.30, 0.5 / height, 0.675, 1 - 0.6 / height))
+        axes.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
+        for y, label in enumerate(shown):
+            _step(axes, y, steps[label], differences(known, label, parents[label], str(metric)))
+        names = [f"{wrapped(label, 34)}\nover {short(parents[label], 30)}" for label in shown]
+        axes.set_yticks(range(len(shown)), names, fontsize=7.5, linespacing=1.05)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel("difference in mIoU, points, paired by seed")
+        bare(axes, "x")
+        axes.spines["left"].set_visible(False)
+    return (
+        f"Every row less the row it is compared with, on {metric.where}: mean, Student's 95 % interval, and every pair "
+        "of seeds. Filled blue: the interval is above zero; filled orange: below; hollow grey: zero is in it, or there "
+        "is one pair. Intervals are one by one, not corrected for how many there are."
+    )
+
+
+def _step(axes: Axes, y: int, step: Difference, seeds: Sequence[float]) -> None:
+    colour, is_settled = VERDICTS[step.verdict], step.verdict in ("holds", "reversed")
+    mean = PERCENT * step.mean
+    if step.n >= 2:
+        axes.plot([PERCENT * step.low, PERCENT * step.high], [y, y], color=colour, linewidth=2, zorder=2)
+    axes.plot(seeds, [y + 0.23] * len(seeds), "|", color=colour, markersize=5, alpha=0.8, zorder=2)
+    face = colour if is_settled else "white"
+    axes.plot(mean, y, "o", markersize=7, color=colour, markerfacecolor=face, markeredgewidth=1.5, zorder=3)
+    said = number(mean, signed=True).replace("-", "−")
+    axes.annotate(said, (mean, y), xytext=(0, 7), textcoords="offset points", fontsize=7.5, ha="center", bbox=HALO)

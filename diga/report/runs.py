@@ -1,0 +1,168 @@
+"""Runs as a table with a schema: one line a run, its facts, then a column a metric; and the cells they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from pandas import DataFrame
+
+FACTS = (  # columns every frame of cells has, before its metrics
+    *("row", "row_index", "parent", "components", "seed", "status"),
+    *("error", "protocol", "classes", "git", "dirty", "run_id", "cell", "artifacts"),
+    *("code", "source", "data", "stages", "machine"),
+)
+FIELDS = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        ("row", pa.string()),  # null, as is the seed, in a run of an older layout
+        ("row_index", pa.int64()),
+        ("parent", pa.string()),
+        ("components", pa.list_(pa.string())),
+        ("seed", pa.int64()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("protocol", pa.string()),
+        ("classes", pa.string()),
+        ("git", pa.string()),
+        ("dirty", pa.bool_()),
+        ("cell", pa.string()),
+        ("artifacts", pa.string()),
+        ("code", pa.string()),  # revisions that its stages were computed by
+        ("source", pa.string()),  # digests of that code's own text
+        ("data", pa.string()),  # JSON: fingerprint of each domain that was read, by use
+        ("stages", pa.string()),  # JSON: fingerprint and updates of each stage, by name
+        ("machine", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("closed", pa.bool_()),  # MLflow calls it FINISHED: nothing a number depends on changes any more
+    ]
+)
+LARGEST = 1.7e308  # beyond it MLflow's databases keep an infinity
+
+
+def line(run: Run) -> dict[str, Any]:
+    """A run's facts and metrics."""
+    tags, info = run.data.tags, run.info
+    as_is = {name: tags.get(name, "") for name in ("status", "error", "protocol", "git", "cell")}
+    facts = as_is | {
+        "row": tags.get("row"),
+        "seed": _whole(tags.get("seed")),
+        "classes": run.data.params.get("classes", ""),  # a parameter only where rows differ in it
+        "row_index": _whole(tags.get("row.index")),
+        "parent": tags.get("row.parent", ""),
+        "components": _names(tags.get("components", "[]")),
+        "dirty": any("true" in tags.get(k, "").lower() for k in ("dirty", "code.dirty")),
+        "run_id": info.run_id,
+        "artifacts": info.artifact_uri,
+        "code": tags.get("code.sha", ""),
+        "source": tags.get("code.source", ""),
+        "data": _below(tags, "data."),
+        "stages": _stages(tags),
+        "machine": tags.get("platform", ""),
+        "start": getattr(info, "start_time", None) or 0,
+        "end": getattr(info, "end_time", None) or 0,
+        "closed": getattr(info, "status", "") == "FINISHED",
+    }
+    return {k: _number(v) for k, v in run.data.metrics.items()} | facts
+
+
+def _number(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) > LARGEST else float(value)
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def _names(text: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _below(tags: Mapping[str, str], prefix: str) -> str:
+    found = {k.removeprefix(prefix): v for k, v in sorted(tags.items()) if k.startswith(prefix)}
+    return json.dumps(found) if found else ""
+
+
+def _stages(tags: Mapping[str, str]) -> str:
+    names = [k.removeprefix("stage.") for k in sorted(tags) if k.startswith("stage.")]
+    found = {name: [tags[f"stage.{name}"], _whole(tags.get(f"steps.{name}"))] for name in names}
+    return json.dumps(found) if found else ""
+
+
+# --- as a table --------------------------------------------------------------------------
+
+
+def table(lines: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Lines under the schema: FIELDS, then metrics by name; what a line lacks is null."""
+    lines = list(lines)
+    metrics = sorted({name for one in lines for name in one} - set(FIELDS.names))
+    schema = pa.schema([*FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
+    return pa.Table.from_pylist(lines, schema)
+
+
+def merged(before: pa.Table, fresh: pa.Table, without: Iterable[str] = ()) -> pa.Table:
+    """Both, where `fresh` counts, less some runs; in the order of their start, columns as `table` has them."""
+    dropped = pa.array([*without, *fresh["run_id"].to_pylist()], pa.string())
+    import pyarrow.compute as pc
+
+    kept = before.filter(pc.invert(pc.is_in(before["run_id"], value_set=dropped)))
+    both = pa.concat_tables([kept, fresh], promote_options="default")
+    metrics = sorted(set(both.column_names) - set(FIELDS.names))
+    return both.select([*FIELDS.names, *metrics]).sort_by([("start", "ascending"), ("run_id", "ascending")])
+
+
+# --- as cells ----------------------------------------------------------------------------
+
+
+def cells(read: pa.Table, study: Mapping[str, Any] | None = None) -> DataFrame:
+    """One row a cell, FACTS and then metrics; what is not finite is no number.
+
+    Of several runs of a (row, seed) the latest counts.  What `study` declares of a row is what its cells have:
+    their own tags may be of an earlier launch.
+    """
+    from pandas import notna
+
+    known = read.to_pandas()
+    known = known[notna(known["row"]) & notna(known["seed"])]
+    known = known.drop_duplicates(["row", "seed"], keep="last")
+    known = known.astype({"seed": "int64"})
+    known["row_index"] = known["row_index"].fillna(-1).astype("int64")
+    known["components"] = [tuple(names) for names in known["components"]]
+    rows = {r["label"]: r for r in (study or {}).get("rows", ())}
+    for name, of in (("row_index", "index"), ("parent", "parent"), ("components", "components")):
+        pairs = zip(known["row"], known[name], strict=True)
+        known[name] = [_declared(rows.get(row, {}), of, own) for row, own in pairs]
+    metrics = [name for name in known.columns if name not in FIELDS.names]
+    known[metrics] = known[metrics].where(known[metrics].abs() < math.inf)
+    ordered = known.sort_values(["row_index", "seed"], kind="stable").reset_index(drop=True)
+    return ordered[[*FACTS, *metrics]].copy()
+
+
+def _declared(row: Mapping[str, Any], name: str, own: Any) -> Any:
+    """What a row is declared to be, as its cell has it."""
+    value = row.get(name, own)
+    return tuple(value) if name == "components" else (value or "") if name == "parent" else value
+
+
+def of_cells(known: DataFrame) -> pa.Table:
+    """Cells that no store gave as a table of runs, for who keeps one."""
+    lines = [{k: v for k, v in line.items() if v is not None} for line in known.to_dict("records")]
+    order = {"start": 0, "end": 0, "closed": False}
+    return table(
+        order | {str(k): list(v) if k == "components" else v for k, v in line.items() if v == v or k in FACTS}
+        for line in lines
+    )

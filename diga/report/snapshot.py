@@ -1,0 +1,181 @@
+"""What was read of a study, as one Parquet file with a schema (`diga.report.runs`), for two who would read it again.
+
+The next report: `place`, `load` and `save` keep a `Snapshot` in a folder, and only what is new is asked for.
+The same report: `keep(records, folder)`, the last thing a report writes, leaves `runs.parquet` and `runs.lock.json`
+there, with a digest of every file of `folder/evidence`; `read_back(folder)` gives records whose `folder` is set, from
+which the report is built again byte for byte, without a store.  No password of an address gets into either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import diga
+from diga.errors import ConfigError, StorageError
+from diga.files import slug, write_whole
+from diga.report import runs
+
+if TYPE_CHECKING:
+    from diga.report.records import Records
+
+LAYOUT = 1  # of both files; another is not read
+TABLE, LOCK, EVIDENCE = "runs.parquet", "runs.lock.json", "evidence"
+BYTES = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy")  # packages that a report's bytes depend on
+SAID = ("row", "seed", "status", "run_id", "cell", "protocol", "code", "source", "data", "stages")  # of a run, in LOCK
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All runs of a study's cells, when they were asked for (ms; 0: ask for all again), and those not to be counted."""
+
+    runs: pa.Table
+    asked: int = 0
+    gone: frozenset[str] = frozenset()
+
+    @cached_property
+    def open(self) -> frozenset[str]:
+        """Runs that may have changed."""
+        pairs = zip(self.runs["run_id"].to_pylist(), self.runs["closed"].to_pylist(), strict=True)
+        return frozenset(run for run, closed in pairs if not closed)
+
+
+# --- addresses ---------------------------------------------------------------------------
+
+
+def redacted(uri: str) -> str:
+    """A tracking address without the user and password it may hold."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "(an address that cannot be shown)"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, query="", fragment="")) if parts.netloc else uri.partition("?")[0]
+
+
+# --- for the next report -----------------------------------------------------------------
+
+
+def place(cache: Path, uri: str, study: str) -> Path:
+    """The file in `cache` for a study in a store."""
+    return cache / f"{slug(study)}-{hashlib.sha256(redacted(uri).encode()).hexdigest()[:8]}.parquet"
+
+
+def load(path: Path, uri: str, experiment: str) -> Snapshot | None:
+    """What `save` left of this experiment; None where that is nothing, damaged, or of another layout."""
+    try:
+        read = pq.read_table(path)
+        about = _about(read)
+        if about["layout"] != LAYOUT or (about["uri"], about["experiment"]) != (redacted(uri), str(experiment)):
+            return None
+        return Snapshot(_checked(read), int(about["asked"]), frozenset(about["gone"]))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None
+
+
+def save(path: Path, uri: str, experiment: str, known: Snapshot) -> None:
+    """Keep a snapshot; where that is not possible the next report costs as much as this one."""
+    about = {"layout": LAYOUT, "uri": redacted(uri), "experiment": str(experiment)}
+    about |= {"asked": known.asked, "gone": sorted(known.gone)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _bytes(known.runs, about))
+    except OSError:
+        path.unlink(missing_ok=True)
+
+
+def _bytes(table: pa.Table, about: dict[str, Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    kept = table.combine_chunks().replace_schema_metadata({"diga": json.dumps(about, sort_keys=True)})
+    pq.write_table(kept, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _about(read: pa.Table) -> dict[str, Any]:
+    return dict(json.loads((read.schema.metadata or {}).get(b"diga", b"{}")))
+
+
+def _checked(read: pa.Table) -> pa.Table:
+    """Raises ValueError for a table without the schema of runs."""
+    fields = pa.schema([read.schema.field(name) for name in runs.FIELDS.names])
+    others = [field.type for field in read.schema if field.name not in runs.FIELDS.names]
+    if not fields.equals(runs.FIELDS) or any(kind != pa.float64() for kind in others):
+        raise ValueError("not a table of runs")
+    return read
+
+
+# --- for the same report -----------------------------------------------------------------
+
+
+def keep(known: Records, folder: Path) -> None:
+    """Write what `read_back` needs; what else a report shows is in `folder/evidence` by now."""
+    table = known.runs if known.runs is not None else runs.of_cells(known.cells)
+    about = {"layout": LAYOUT, "uri": redacted(known.uri), "study": known.study}
+    (folder / TABLE).write_bytes(_bytes(table, about))
+    evidence = sorted(p for p in (folder / EVIDENCE).rglob("*") if p.is_file())
+    files = {p.relative_to(folder).as_posix(): _digest(p) for p in (folder / TABLE, *evidence)}
+    lines = table.select(SAID).to_pylist()
+    lock = {"layout": LAYOUT, "study": known.name, "records": redacted(known.uri), "made_with": made_with()}
+    text = json.dumps(lock | {"files": files, "runs": lines}, indent=1)
+    (folder / LOCK).write_text(text + "\n", "utf8", newline="\n")
+
+
+def read_back(folder: Path) -> Records:
+    """The records that a report was made from.
+
+    Raises ConfigError for a folder that is no report, and StorageError for one whose files are not what its lock
+    says, or that another version wrote in a layout of its own.
+    """
+    from diga.report.records import declared_well, made
+
+    lock = read_lock(folder)
+    wrong = [name for name, digest in lock["files"].items() if _digest(folder / name) != digest]
+    if wrong:
+        what = f"{wrong[0]} is not what {LOCK} says" + (f", nor are {len(wrong) - 1} others" if wrong[1:] else "")
+        raise StorageError(folder, what, "the folder as it was written, or a report from the records themselves")
+    read = pq.read_table(folder / TABLE)
+    about = _about(read)
+    study = declared_well(about["study"], str(folder), "a report from the records themselves")
+    return made(study, _checked(read), about["uri"], folder)
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """`runs.lock.json` of a report.  Raises as `read_back` does."""
+    try:
+        lock = json.loads((folder / LOCK).read_text("utf8"))
+        layout, files = lock["layout"], dict(lock["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            folder, f"no report that can be made again: no {LOCK} there", "a folder of `diga report`"
+        ) from None
+    if layout != LAYOUT or TABLE not in files or any(not _inside(name) for name in files):
+        expected = f"layout {LAYOUT}: a report from the records themselves"
+        raise StorageError(folder, f"{LOCK} has layout {layout!r}", expected)
+    return dict(lock)
+
+
+def made_with() -> dict[str, str]:
+    """Versions that the bytes of a report depend on."""
+    return {"diga": diga.__version__} | {name: version(name) for name in BYTES}
+
+
+def _inside(name: str) -> bool:
+    """Whether a name of a lock is one of the files that `keep` writes."""
+    return name == TABLE or (name.startswith(f"{EVIDENCE}/") and ".." not in Path(name).parts)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
