@@ -23,7 +23,7 @@ def table(records: Records) -> Table:
     """IoU of each of the nineteen classes and their mean, over seeds, of the last checkpoint."""
     metric = cells.metric_of(records)._replace(statistic="plain", select="last", name="miou")
     here = set(cells.classes_in(records, metric))
-    means = cells.scores(records, metric)
+    means = cells.with_ties(records, metric, cells.scores(records, metric))
     columns = [*(_class_cells(records, metric, name, means) for name in CLASSES), means]
     return Table(
         title="Per-class IoU (%)",
@@ -49,7 +49,8 @@ def _columns() -> tuple[Column, ...]:
 
 def _class_cells(records: Records, metric: Metric, name: str, means: dict[str, Cell]) -> dict[str, Cell]:
     """A class without a number in a row that was evaluated is neither present nor predicted there."""
-    found = cells.scores(records, metric._replace(name=f"iou/{name}"))
+    where = metric._replace(name=f"iou/{name}")
+    found = cells.with_ties(records, where, cells.scores(records, where))
     absent = {row for row, cell in found.items() if means[row].is_number and not cell.is_number}
     return {row: Cell(status="n/a") if row in absent else cell for row, cell in found.items()}
 

@@ -73,10 +73,14 @@ def _columns(domains: Sequence[str], with_mean: bool) -> list[Column]:
 def _scores(
     records: Records, metric: Metric, columns: Sequence[Column], names: Sequence[ablation.Shown]
 ) -> Iterator[Row]:
-    known = {c.key: cells.scores(records, metric._replace(domain=c.key)) for c in columns if c.kind == "score"}
+    known = {c.key: _tied(records, metric._replace(domain=c.key)) for c in columns if c.kind == "score"}
     known |= {s.column.key: dict(s.cells) for s in names}
     for row in records.rows:
         yield ablation.line(columns, row.label, {key: found[row.label] for key, found in known.items()})
+
+
+def _tied(records: Records, metric: Metric) -> dict[str, Cell]:
+    return cells.with_ties(records, metric, cells.scores(records, metric))
 
 
 def _steps(records: Records, metric: Metric, columns: Sequence[Column]) -> Iterator[Row]:

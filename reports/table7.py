@@ -78,6 +78,9 @@ def _places(records: Records) -> dict[str, Place]:
 
 def _scores(records: Records, metric: Metric, columns: Sequence[Column], places: dict[str, Place]) -> Iterator[Row]:
     known = cells.scores(records, metric)
+    for part in {place.part for place in places.values()}:
+        here = {label: known[label] for label, place in places.items() if place.part == part}
+        known |= cells.with_ties(records, metric, here)
     lines: dict[str, dict[str, Cell]] = {}
     for label, (method, part) in places.items():
         lines.setdefault(method, {"row": Cell(text=method)})[_key(part)] = known[label]

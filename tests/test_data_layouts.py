@@ -174,7 +174,7 @@ def test_mapillary_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_every_layout_knows_the_nineteen_classes_and_what_is_void() -> None:
-    known = {"gta5": 36, "cityscapes": 35, "synthia": 23, "bdd100k": 20, "mapillary": 66}
+    known = {"gta5": 36, "cityscapes": 35, "synthia": 23, "synscapes": 35, "bdd100k": 20, "mapillary": 66}
     assert {name: int((layout.table != UNKNOWN).sum()) for name, layout in LAYOUTS.items()} == known
     for layout in LAYOUTS.values():
         assert set(layout.table[layout.table != UNKNOWN].tolist()) == {*range(19), IGNORE}

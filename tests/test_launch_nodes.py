@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -29,6 +30,16 @@ from diga.recipe import dumps
 from tests import tiny
 
 SAVE = 100  # steps between two checkpoints
+ODD = """
+import sys, time
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+ports = {"min_worker_port": 0, "max_worker_port": 0, "node_manager_port": 0}
+head = {"redis_address": sys.argv[1], "gcs_address": sys.argv[1], "node_ip_address": "127.0.0.1"}
+params = RayParams(num_cpus=1, num_gpus=0, object_store_memory=150 << 20, include_log_monitor=False, **ports, **head)
+node = Node(params, head=False, shutdown_at_exit=True, spawn_reaper=True)
+time.sleep(120)
+"""
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
@@ -71,7 +82,7 @@ def training(pid: int) -> bool:
 
 
 class Killer(threading.Thread):
-    """Kills the raylet under the stage that trains, at a random moment after its first checkpoint; or the whole node."""
+    """Kills the raylet under the stage that trains, or its node, at a random moment after the first checkpoint."""
 
     def __init__(self, nodes: Any, home: Path, moment: float, whole: bool) -> None:
         super().__init__()
@@ -137,11 +148,9 @@ def test_a_store_that_a_node_does_not_see_is_refused_before_anything_starts(node
         if os.environ.get("CI") == "true":
             pytest.fail("a mount of one's own needs root")
         pytest.skip("a mount of one's own needs root")
-    join = " ".join([*RAY, "start", f"--address={nodes.address}", "--num-cpus=1", "--node-ip-address=127.0.0.1"])
-    script = f"mount -t tmpfs tmpfs {place.home} && exec {join} --block"
-    several = os.environ | {LOOPBACK[0]: "1"}  # else `ray start` says that there cannot be two
+    script = f"mount -t tmpfs tmpfs {place.home} && exec {shlex.join([sys.executable, '-c', ODD, nodes.address])}"
     words, quiet = ["unshare", "-m", "sh", "-c", script], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    odd = subprocess.Popen(words, env=several, start_new_session=True, **quiet)
+    odd = subprocess.Popen(words, start_new_session=True, **quiet)
     try:
         with cluster(nodes.address):
             import ray

@@ -121,7 +121,7 @@ def test_artifacts_come_as_files(tmp_path: Path) -> None:
 
 
 def test_more_than_a_page_of_runs_is_read(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diga.report.records.PAGE", 5)
+    monkeypatch.setattr("diga.report.asking.PAGE", 5)
     assert len(records(store, "whole").cells) == 12
 
 

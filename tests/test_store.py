@@ -24,6 +24,7 @@ from diga.errors import ConfigError, DigaError, StorageError
 from diga.files import PRIVATE, described, write_whole
 from diga.store import MANIFEST, Store, damaged, sealed
 
+REPEATS = int(os.environ.get("REPEATS", "10"))  # of races
 FORK = multiprocessing.get_context("fork")
 KEY, FACTS = "ab12cd34ab12cd34", {"stage": {"is": "x"}}
 FILES = {"artifact.pt": b"w" * 3000, "labels/00.png": b"p" * 500, "metrics.jsonl": b'{"step": 0}\n'}
@@ -357,7 +358,7 @@ def test_eight_processes_compute_one_stage_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("offset", [0, 0.005, 0.05])
 def test_two_launches_that_race_compute_each_stage_once(tmp_path: Path, offset: float) -> None:
-    for repeat in range(50):
+    for repeat in range(REPEATS):
         root = tmp_path / str(repeat)
         root.mkdir()
         keys = [f"{i}{i}{repeat:02d}" for i in range(3)]

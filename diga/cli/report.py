@@ -1,4 +1,8 @@
-"""`diga report` and `diga serve`: tables and figures from the records, and pages to look at them."""
+"""`diga report` and `diga serve`: tables and figures from the records, and pages to look at them.
+
+Both read records through `diga.report`; what was read stays under the run home, so that the next report asks for what
+is new alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,27 +26,73 @@ from diga.cli.work import Tracking, tracking_uri
 from diga.errors import ConfigError, StorageError
 from diga.home import home
 
+if TYPE_CHECKING:
+    from diga.report.records import Records
+
 LOOPBACK = "127.0.0.1"
 PORT = 5000
 PATIENCE = 60.0  # seconds MLflow may take to come up
 
 
 def report(
-    study: Annotated[str, typer.Argument(help="Name of a study that was launched, such as table3.")],
+    study: Annotated[str | None, typer.Argument(help="Name of a study that was launched, such as table3.")] = None,
     into: Annotated[Path | None, typer.Option("--out", help="Folder; reports under the run home by default.")] = None,
+    again: Annotated[
+        Path | None, typer.Option("--from", help="Folder of a report: make it again, from what it has kept alone.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask for all records, not only for new and changed ones.")
+    ] = False,
     tracking: Tracking = None,
 ) -> None:
-    """Write a study's tables (Markdown, LaTeX, CSV, JSON), figures and claims; partial results will do."""
-    from diga.report.build import build
+    """Write a study's tables (Markdown, LaTeX, HTML, CSV, JSON, Parquet), figures and claims; partial results will do."""
+    from diga.report.build import write
+    from diga.report.snapshot import redacted
 
-    folder = build(study.rpartition(":")[2], tracking_uri(tracking), into or home() / "reports")
+    known = kept(again, study) if again else read(study, tracking, fresh)
+    for warning in known.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    folder = write(known, into or home() / "reports")
+    tell(folder, known.study["name"])
+    if not again:
+        store = redacted(tracking_uri(tracking))
+        out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+
+
+def read(study: str | None, tracking: str | None, fresh: bool) -> Records:
+    """A study's records from the store, and from what the last report has read of it unless all is asked for."""
+    from diga.report.records import records
+    from diga.report.snapshot import place
+
+    if not study:
+        raise ConfigError("diga report", "no study named", "the name of one, or --from and a report's folder")
+    name, cache = study.rpartition(":")[2], home() / "records"
+    if fresh:
+        place(cache, tracking_uri(tracking), name).unlink(missing_ok=True)
+    return records(tracking_uri(tracking), name, cache)
+
+
+def kept(folder: Path, study: str | None) -> Records:
+    """The records that a report has kept; a word where its bytes may come out otherwise."""
+    from diga.report import snapshot
+
+    known = snapshot.read_back(folder)
+    if study and study.rpartition(":")[2] != known.name:
+        raise ConfigError("--from", f"{folder} is a report of {known.name!r}", f"a report of {study!r}, or no name")
+    then, now = snapshot.read_lock(folder)["made_with"], snapshot.made_with()
+    if other := [f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]:
+        print(f"warning: made by other versions, so its bytes may differ: {'; '.join(other)}", file=sys.stderr)
+    return known
+
+
+def tell(folder: Path, study: str) -> None:
+    """The study's first table, and where the rest is."""
     table = next(iter(sorted((folder / "tables").glob("*.md"), key=lambda p: p.stem != study)), None)
     if table:
         out.print(table.read_text("utf8"), markup=False)
-    for kind in ("report.md", "claims.md", "tables", "figures"):
+    for kind in ("index.html", "report.md", "claims.md", "tables", "figures"):
         if (folder / kind).exists():
             out.print(f"{kind:10} {folder / kind}", markup=False)
-    out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {tracking_uri(tracking)}", markup=False)
 
 
 def serve(

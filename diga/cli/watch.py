@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +69,8 @@ def look(name: str, uri: str) -> tuple[Any, bool]:
     known, asked = records(uri, name), client(uri)
     metric = str(metric_of(known))
     spreads = over_seeds(known.done, metric)
-    scores = {(r, int(s)): v for r, s, v in known.done[["row", "seed", metric]].itertuples(index=False)}
+    done = known.done[["row", "seed", metric]].itertuples(index=False) if metric in known.done else ()
+    scores = {(row, int(seed)): value for row, seed, value in done}
     ids = {(r, int(s)): i for r, s, i in known.cells[["row", "seed", "run_id"]].itertuples(index=False)}
     table = Table("row", *(f"seed {s}" for s in known.seeds), "mean ± sd", "n", "state", title=known.name)
     states: Counter[str] = Counter()
@@ -84,13 +85,19 @@ def look(name: str, uri: str) -> tuple[Any, bool]:
         spread = spreads.get(row.label)
         both = f"{100 * spread.mean:.1f}" if spread else ""
         both += f" ± {100 * spread.sd:.1f}" if spread and spread.n > 1 else ""
-        table.add_row(row.label, *cells, both, str(spread.n if spread else 0), counted(Counter(here.values())))
+        table.add_row(row.label, *cells, both, str(spread.n if spread else 0), state_of(here.values()))
     return Group(table, f"{counted(states)} of {states.total()} cells"), bool(OPEN & states.keys())
 
 
+def state_of(states: Iterable[str]) -> str:
+    """Of a row: done, if all its cells are."""
+    counts = Counter(states)
+    return next(iter(counts)) if len(counts) == 1 else counted(counts)
+
+
 def counted(states: Counter[str]) -> str:
-    """done, or 2 done, 1 running."""
-    return next(iter(states)) if len(states) == 1 else ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    """2 done, 1 running."""
+    return ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
 
 
 def text_of(state: str, tags: Mapping[str, str]) -> str:

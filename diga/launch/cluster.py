@@ -95,7 +95,7 @@ def connect(address: str | None, cpus: int | None) -> None:
         if address:
             ray.init(address=address, runtime_env=workers, **quiet)
         else:
-            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)  # else it joins any it finds here
             keep_secret(Path.home() / ".ray" / "auth_token")
     except (ConnectionError, RuntimeError, ValueError) as failure:
         why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]

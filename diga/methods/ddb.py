@@ -195,7 +195,10 @@ class Bridge(Bridging):
 
 
 class CrossPath(Bridging):
-    """Cross-path distillation: a student learns x_t by what several trained, frozen networks together say of it."""
+    """Cross-path distillation: a student learns x_t by what several trained, frozen networks together say of it.
+
+    Its forward of x_t, a mix without a source, is what `statistics.update` calls `mixed`.
+    """
 
     teachers: tuple[Ref, ...] = Field(min_length=1, description="stages whose students teach, frozen")
     prototypes: tuple[Ref, ...] = Field((), description="the centroids of each teacher, in their order")

@@ -33,6 +33,7 @@ SAYS = {
         "Best: the checkpoint that scored highest on labelled target images, which cannot be had without target labels."
     ),
 }
+PROTOCOL = "MST"  # the component that is itself an evaluation protocol
 STEP = Column(key="step", header="Δ [95 %]", group=OURS, kind="delta")
 ASIDE = "They stand beside ours and are not ranked with them."
 APART = "They have columns of their own, and nothing is ranked across."
@@ -103,7 +104,8 @@ def _ours(records: Records, metric: Metric, key: str) -> Shown:
         return over(records)
     header, group, changes = COLUMNS[key]
     about = Column(key=key, header=header, group=group, kind="score", better="max", count=key == "last")
-    return Shown(about, cells.scores(records, metric._replace(**changes)))
+    where = metric._replace(**changes)
+    return Shown(about, cells.with_ties(records, where, cells.scores(records, where)))
 
 
 def published(records: Records, folder: Path) -> list[Shown]:
@@ -212,10 +214,12 @@ def updates(records: Records) -> dict[str, int]:
 
 
 def lacking_note(records: Records) -> Iterator[str]:
-    """Cells that are not done, and why."""
+    """Cells that are not done, and why; then what else makes the numbers less than they seem."""
     lacking = [f"{r.label} ({_states(records, r)})" for r in records.rows if _states(records, r)]
     if lacking:
         yield f"Not complete: {'; '.join(lacking)}. Rows speak of the seeds that are done."
+    if not records.done.empty:
+        yield from records.warnings
 
 
 def _states(records: Records, row: StudyRow) -> str:

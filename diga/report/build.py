@@ -1,7 +1,8 @@
-"""A study's report as a folder: tables, figures, claims, and how to get it again.
+"""A study's report as a folder: tables, figures, claims, pages, and how to get it all again.
 
-Written beside its place and moved there when it is whole, so that a reader never meets half a report
-and an interrupted build leaves the one before.
+Written beside its place and put there in one step when it is whole (`diga.report.replacing`), so that a reader never
+meets half a report or none, and an interrupted build leaves the one before.  `write` takes records wherever they come
+from, a store or a report that has kept them; tables are written by `diga.report.writers`.
 """
 
 from __future__ import annotations
@@ -10,26 +11,17 @@ import hashlib
 import importlib
 import importlib.util
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
-from diga.report import evidence, exchange, figures, latex, markdown, page
+from diga.report import evidence, figures, index, page, snapshot, writers
 from diga.report.cells import shown_domain
-from diga.report.figures import Figure
+from diga.report.facts import Told
 from diga.report.records import Records, records
-from diga.report.table import Table
+from diga.report.replacing import replacing
 
-WRITERS: dict[str, Callable[[Table], str]] = {
-    "md": markdown.table,
-    "tex": latex.table,
-    "csv": exchange.as_csv,
-    "json": exchange.as_json,
-}
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of one system
 HASHED = re.compile(r".*-[0-9a-f]{8}")
 MOST_ROWS = 6  # predictions side by side in one figure
@@ -52,24 +44,30 @@ def write(known: Records, out: Path) -> Path:
     verdicts = [line for m in modules.values() if hasattr(m, "verdicts") for line in m.verdicts(known)]
     final = out / slug(known.name)
     try:
-        with replacing(final) as folder:
-            _write_tables(tables, folder / "tables")
-            drawn, lacking = _draw(known, folder)
-            (folder / "claims.md").write_text(page.claims(known, verdicts), "utf8")
-            (folder / page.NAME).write_text(page.text(known, tables, drawn, lacking, verdicts), "utf8")
+        with replacing(final, is_report) as folder:
+            writers.write(tables, folder / "tables", known.name)
+            _write_pages(Told(known, tables, *_draw(known, folder), verdicts), folder)
+            snapshot.keep(known, folder)
     except OSError as failure:
         raise StorageError(out, f"report not written: {failure.strerror or failure}") from failure
     return final
 
 
-def _write_tables(tables: dict[str, Table], folder: Path) -> None:
-    folder.mkdir()
-    for name, table in tables.items():
-        for ending, writer in WRITERS.items():
-            (folder / f"{name}.{ending}").write_text(writer(table), "utf8", newline="\n")
+def is_report(folder: Path) -> bool:
+    """Whether a folder is one that may be replaced."""
+    return (folder / page.NAME).is_file()
 
 
-def _draw(known: Records, folder: Path) -> tuple[list[Figure], dict[str, str]]:
+def _write_pages(told: Told, folder: Path) -> None:
+    for name, text in (
+        ("claims.md", page.claims(told)),
+        (page.NAME, page.text(told)),
+        (index.NAME, index.text(told, folder)),
+    ):
+        (folder / name).write_text(text, "utf8", "replace", "\n")
+
+
+def _draw(known: Records, folder: Path) -> tuple[list[figures.Figure], dict[str, str]]:
     """Figures that the records allow, from evidence that the report keeps; of the others, what is missing."""
     done = set(known.done["row"])
     rows = spread([row.label for row in known.rows if row.label in done], MOST_ROWS)
@@ -116,29 +114,3 @@ def slug(name: str) -> str:
         return clean
     digest = hashlib.sha256(name.encode("utf8", "surrogatepass")).hexdigest()[:8]
     return f"{clean or 'study'}-{digest}"
-
-
-@contextmanager
-def replacing(final: Path) -> Iterator[Path]:
-    """A new folder that takes `final`'s place when the block ends well; else nothing has changed.
-
-    Raises ConfigError where `final` holds something that is no report.
-    """
-    if final.exists() and not (final / page.NAME).is_file():
-        raise ConfigError(final, "is in the way and is no report", "another folder for reports, or none there")
-    mark = uuid.uuid4().hex[:12]
-    fresh, aside = final.with_name(f".{final.name}.new-{mark}"), final.with_name(f".{final.name}.old-{mark}")
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        if final.exists():
-            final.rename(aside)
-        fresh.rename(final)
-    except BaseException:
-        if aside.exists() and not final.exists():
-            aside.rename(final)
-        raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if final.exists():
-            shutil.rmtree(aside, ignore_errors=True)

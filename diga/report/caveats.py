@@ -45,7 +45,7 @@ def _cells(n: int) -> str:
 def _code(known: Records) -> Iterator[str]:
     """Versions of the code, each by its revision, or by a digest of its text where it was changed by hand."""
     lines = known.done[["code", "git", "source", "dirty"]].itertuples(index=False)
-    versions = Counter(_version(*map(str, line[:3]), bool(line[3])) for line in lines)
+    versions = Counter(_version(str(c), str(g), str(s), bool(d)) for c, g, s, d in lines)
     if len(versions) > 1:
         said = _named([f"{name} ({_cells(n)})" for name, n in versions.most_common()])
         yield (
@@ -77,7 +77,7 @@ def _rows(known: Records) -> Iterator[str]:
     labels = {row.label for row in known.rows}
     for row in known.rows:
         if row.parent and row.parent not in labels:
-            yield f"Row {row.label} is compared with {row.parent}, which the study does not have: no difference is given."
+            yield f"Row {row.label} is compared with {row.parent}, no row of the study: no difference is given."
     if strange := sorted(set(known.cells["row"]) - labels):
         yield f"Cells of rows that the study does not declare are left out: {_named(strange)}."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ import pandas as pd
 
 from diga.errors import ConfigError, expected_one_of
 from diga.report.records import Records
-from diga.report.statistics import Difference, Spread, over_seeds, paired
+from diga.report.statistics import Difference, Spread, between, holm, over_seeds
 from diga.report.table import Cell, Status
 
 PERCENT = 100.0
+LEAST = 3  # seeds that a tie takes
 MEAN = "mean"  # what stands for a domain in the mean of all that were scored
 
 
@@ -78,22 +80,37 @@ def _cell(over: Spread, scale: float) -> Cell:
 
 
 def steps(records: Records, metric: Metric) -> dict[str, Difference]:
-    """Paired difference, as a fraction, of every row that has a parent with its parent."""
-    cells = records.done
-    return {r.label: paired(cells, r.label, r.parent, str(metric)) for r in records.rows if r.parent}
+    """Paired difference, as a fraction, of every row that has a parent with its parent; p by Holm over these rows."""
+    known = records.values(str(metric))
+    found = {r.label: between(known.get(r.label, {}), known.get(r.parent, {})) for r in records.rows if r.parent}
+    adjusted = holm([step.p for step in found.values()])
+    return {row: replace(step, adjusted=p) for (row, step), p in zip(found.items(), adjusted, strict=True)}
 
 
 def step_cells(records: Records, metric: Metric) -> dict[str, Cell]:
     """`steps` in percent points; rows without a parent stay blank."""
-    found = {label: _points(step) for label, step in steps(records, metric).items()}
+    found = {label: points(step) for label, step in steps(records, metric).items()}
     return {row.label: found.get(row.label, Cell()) for row in records.rows}
 
 
-def _points(step: Difference) -> Cell:
+def points(step: Difference) -> Cell:
+    """A difference of fractions as a cell, in percent points."""
     if step.n == 0:
         return Cell(status="missing")
     low, high = step.low * PERCENT, step.high * PERCENT
-    return Cell(mean=step.mean * PERCENT, sd=step.sd * PERCENT, n=step.n, low=low, high=high)
+    return Cell(mean=step.mean * PERCENT, sd=step.sd * PERCENT, n=step.n, low=low, high=high, p=step.adjusted)
+
+
+def with_ties(records: Records, metric: Metric | str, found: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Scores of rows, where those that cannot be told apart from the best of them are marked.
+
+    A tie: of LEAST seeds or more that both have, the 95 % interval of the paired difference holds zero.
+    """
+    known = records.values(str(metric))
+    best = max((row for row in found if found[row].is_number), key=lambda row: found[row].mean, default="")
+    rivals = {row: between(known[best], known[row]) for row in found if row in known and row != best and best in known}
+    tied = {row for row, step in rivals.items() if step.n >= LEAST and step.verdict != "holds"}
+    return {row: replace(cell, tied=row in tied) for row, cell in found.items()}
 
 
 # --- protocols ---------------------------------------------------------------------------

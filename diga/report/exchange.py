@@ -1,4 +1,4 @@
-"""Tables for other programs: CSV for spreadsheets, JSON for everything else.
+"""Tables for other programs: CSV for spreadsheets, Parquet for data frames, JSON for everything else.
 
 Numbers are written in full and untouched; texts that a spreadsheet would take for a formula are quoted.
 """
@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -16,11 +17,14 @@ from diga.report.table import Cell, Column, Table
 
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # full-width forms are folded by some
 
+BEGINS = re.compile(f"([;\t\n] *)([{re.escape(''.join(FORMULA))}])")  # a cell, to who parts them at something else
+
 
 def inert(text: str) -> str:
     """A text that no spreadsheet evaluates: a leading apostrophe where it would."""
     text = text.encode("utf8", "replace").decode()  # half a surrogate pair cannot be written
-    text = text.replace("\r\n", "\n").replace("\r", "\n")  # a lone return is not quoted by every writer
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")  # not quoted by every writer
+    text = BEGINS.sub(r"\1'\2", text)
     dangerous = text.lstrip().startswith(FORMULA) or text.startswith(("\t", "\r", "\n"))
     return f"'{text}" if dangerous else text
 
@@ -43,15 +47,56 @@ def as_csv(table: Table) -> str:
     return out.getvalue()
 
 
+def as_parquet(table: Table) -> bytes:
+    """One line a row, the fields of `as_csv` with their types; title, caption and notes are in the schema's metadata.
+
+    What is below the table follows in lines and columns of its own.  Texts are exact.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [_typed(part) for part in (table, table.below) if part]
+    seen, columns, at, total = set[str](), [], 0, sum(n for _, n in parts)
+    for fields, n in parts:
+        for name, kind, values in fields:
+            own = name if name not in seen else f"{name}_below"
+            seen.add(own)
+            columns.append((own, pa.array([None] * at + values + [None] * (total - at - n), pa.type_for_alias(kind))))
+        at += n
+    said = {"title": table.title, "caption": table.caption, "notes": list(table.remarks)}
+    whole = pa.table([values for _, values in columns], names=[_unicode(name) for name, _ in columns])
+    sink = pa.BufferOutputStream()
+    pq.write_table(whole.replace_schema_metadata({"diga": json.dumps(said)}), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _typed(table: Table) -> tuple[list[tuple[str, str, list[Any]]], int]:
+    """Name, type and values of every field, and how many rows there are."""
+    fields: list[tuple[str, str, list[Any]]] = []
+    for j, column in enumerate(table.columns):
+        found = [_fields(table, column, row.cells[j]) for row in table.rows]
+        kinds = _kinds(table, column)
+        fields += [(name, kind, [one[k] for one in found]) for k, (name, kind) in enumerate(kinds.items())]
+    if table.is_mixed:
+        fields.append(("kind", "string", [row.about.kind if row.about else "score" for row in table.rows]))
+    return fields, len(table.rows)
+
+
 def _lines(table: Table) -> list[list[str]]:
     """Names of the fields, then the fields of every row."""
-    mixed = table.is_mixed
-    lines = [[inert(name) for column in table.columns for name in _names(column, mixed)] + ["kind"] * mixed]
-    for row in table.rows:
-        pairs = zip(table.columns, row.cells, strict=True)
-        values = [value for column, cell in pairs for value in _values(column, cell, mixed)]
-        lines.append(values + [row.about.kind if row.about else "score"] * mixed)
-    return lines
+    fields, n = _typed(table)
+    return [[inert(name) for name, _, _ in fields], *([_text(values[i]) for _, _, values in fields] for i in range(n))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return inert(value)
+    return "" if value is None else f"{value + 0.0:.10g}"  # more than is known, fewer than rounding noise
+
+
+def _unicode(text: str) -> str:
+    """Half a surrogate pair cannot be written."""
+    return text.encode("utf8", "replace").decode()
 
 
 def as_json(table: Table) -> str:
@@ -60,34 +105,35 @@ def as_json(table: Table) -> str:
     return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
 
 
-def _names(column: Column, mixed: bool) -> list[str]:
+def _kinds(table: Table, column: Column) -> dict[str, str]:
+    """Name and type of every field of a column."""
     key = column.key
-    bounds = [f"{key}_low", f"{key}_high"] * mixed
-    return {
-        "score": [key, f"{key}_sd", *bounds, f"{key}_n", f"{key}_status"],
-        "delta": [key, f"{key}_low", f"{key}_high", f"{key}_n"],
-    }.get(column.kind, [key])
+    bounds = dict.fromkeys([f"{key}_low", f"{key}_high"], "double")
+    match column.kind:
+        case "score":
+            known = {key: "double", f"{key}_sd": "double"} | (bounds if table.is_mixed or column.interval else {})
+            return known | {f"{key}_n": "int64", f"{key}_status": "string"}
+        case "delta":
+            p = {f"{key}_p": "double"} if table.has_p else {}
+            return {key: "double"} | bounds | {f"{key}_n": "int64"} | p
+        case _:
+            return {key: {"text": "string", "check": "int64"}.get(column.kind, "double")}
 
 
-def _values(column: Column, cell: Cell, mixed: bool) -> list[str]:
-    mean, n = _digits(cell.mean), "" if cell.n is None else str(cell.n)
-    bounds = [_digits(cell.low), _digits(cell.high)] * mixed
+def _fields(table: Table, column: Column, cell: Cell) -> list[Any]:
+    """Values of the same fields; None where there is none."""
+    mean, bounds = _finite(cell.mean), [_finite(cell.low), _finite(cell.high)]
     match column.kind:
         case "text":
-            return [inert(cell.text)]
+            return [_unicode(cell.text)]
         case "check":
-            return ["1" if cell.text else "0"]
+            return [int(bool(cell.text))]
         case "score":
-            return [mean, _digits(cell.sd), *bounds, n, cell.status]
+            return [mean, _finite(cell.sd), *(bounds if table.is_mixed or column.interval else []), cell.n, cell.status]
         case "delta":
-            return [mean, _digits(cell.low), _digits(cell.high), n]
+            return [mean, *bounds, cell.n, *([_finite(cell.p)] if table.has_p else [])]
         case "paper":
             return [mean]
-
-
-def _digits(value: float) -> str:
-    """Ten significant digits: more than is known, fewer than rounding noise."""
-    return f"{value + 0.0:.10g}" if math.isfinite(value) else ""
 
 
 def _finite(value: Any) -> Any:

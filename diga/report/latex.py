@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from diga.report.table import Cell, Column, Span, Table, number, words
+from diga.report.table import Cell, Column, Span, Table, words
 from diga.report.texcheck import problems
 
 __all__ = ["escape", "problems", "table"]
@@ -125,7 +125,7 @@ def table(table: Table) -> str:
             size,
             f"\\setlength{{\\tabcolsep}}{{{gap}pt}}",
             "\n\\par\\medskip\n".join(map(_tabular, parts)),
-            *(f"\\par\\smallskip {escape(note)}" for note in table.notes),
+            *(f"\\par\\smallskip {escape(note)}" for note in table.remarks),
             f"\\end{{{float_}}}",
             "",
         ]
@@ -174,15 +174,11 @@ def _most(table: Table, span: Span) -> int:
 
 def _printed(table: Table, i: int, j: int) -> int:
     """Letters of a cell."""
-    cell, about = table.rows[i].cells[j], table.about(i, j)
-    if not cell.is_number:
-        return len(words(cell)) if about.kind != "check" else 1
-    parts = [number(cell.mean, about.decimals, about.signed or about.kind == "delta")]
-    if about.kind == "delta" and cell.has_interval:
-        parts.append(f" [{number(cell.low, about.decimals, True)}, {number(cell.high, about.decimals, True)}]")
-    if about.kind == "score" and about.spread and cell.has_spread:
-        parts.append(f" ± {number(cell.sd, about.decimals)}")
-    return len("".join(parts)) + (len(f" ({cell.n})") if table.shows_count(cell, about) else 0)
+    if table.about(i, j).kind == "check":
+        return 1
+    shown = table.printed(i, j)
+    parts = [shown.text, shown.interval, f"± {shown.spread}" if shown.spread else "", shown.seeds]
+    return len(" ".join(part for part in parts if part)) + len(shown.stars)
 
 
 def _line(cells: list[str]) -> str:
@@ -272,18 +268,19 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
     if not cell.is_number:
         text = escape(cell.text) if cell.text else words(cell)
         return [_over(2, text) if is_pair else text]
-    mean = _number(number(cell.mean, about.decimals, about.signed or about.kind == "delta"))
-    mean = f"\\textbf{{{mean}}}" if (i, j) in table.best else mean
-    count = f"({cell.n})" if table.shows_count(cell, about) else ""
-    if about.kind == "delta":
-        bounds = [number(b, about.decimals, signed=True) for b in (cell.low, cell.high) if cell.has_interval]
-        count = f"$[{', '.join(bounds)}]$ {count}".strip() if bounds else count
-    if not is_pair:
-        return [" ".join([mean, count]).strip()]
-    if about.kind == "delta":
-        is_step = table.columns[j].kind == "delta"
-        return [mean, count] if is_step else [_over(2, f"{mean} {count}".strip())]
-    if about.spread and cell.has_spread:
-        return [mean, f"{number(cell.sd, about.decimals)} {count}".strip()]
+    shown, is_step = table.printed(i, j), about.kind == "delta"
+    around = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(shown.place or 0, "%s")
+    tie = r"$^{\dag}$" * shown.tied
+    mean = around % _number(shown.text) + (f"\\rlap{{{tie}}}" if tie and not shown.spread else "")
+    interval = f"${shown.interval}$" if shown.interval else ""
+    interval += f"$^{{{shown.stars}}}$" if shown.stars else ""
+    behind = " ".join(part for part in (interval, shown.seeds) if part)
+    if not is_pair or (is_step and table.columns[j].kind != "delta"):
+        text = f"{mean} {behind}".strip()
+        return [_over(2, text) if is_pair else text]
+    if is_step:
+        return [mean, behind]
+    if shown.spread:
+        return [mean, f"{shown.spread}{tie} {behind}".strip()]
     # what has no spread, as one seed: the mean keeps its place and the sign is left out
-    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", count]
+    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", behind]

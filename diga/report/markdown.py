@@ -1,11 +1,11 @@
-"""Tables as GitHub Markdown."""
+"""Tables as GitHub Markdown: the best of a column is bold, the second in italics, which Markdown has."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 
-from diga.report.table import Cell, Column, Table, number, words
+from diga.report.table import DAGGER, Cell, Column, Table, words
 
 MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"} | {c: f"\\{c}" for c in "|`*_[]~$"})
 
@@ -33,7 +33,7 @@ def code(text: str) -> str:
 def table(table: Table) -> str:
     """Heading, pipe table, what is below it, and notes."""
     grids = [_grid(part) for part in (table, table.below) if part]
-    notes = [escape(note) for note in table.notes]
+    notes = [escape(note) for note in table.remarks]
     return "\n\n".join([f"**{escape(table.title)}.** {escape(table.caption)}", *grids, *notes]) + "\n"
 
 
@@ -58,14 +58,11 @@ def _rule(column: Column) -> str:
 
 
 def _cell(table: Table, i: int, j: int, cell: Cell) -> str:
-    about = table.about(i, j)
     if not cell.is_number:
         return escape(words(cell))
-    text = number(cell.mean, about.decimals, about.signed or about.kind == "delta")
-    text = f"**{text}**" if (i, j) in table.best else text
-    if about.kind == "delta" and cell.has_interval:
-        low, high = (number(bound, about.decimals, signed=True) for bound in (cell.low, cell.high))
-        text += f" [{low}, {high}]"
-    if about.kind == "score" and about.spread and cell.has_spread:
-        text += f" ± {number(cell.sd, about.decimals)}"
-    return text + (f" ({cell.n})" if table.shows_count(cell, about) else "")
+    shown = table.printed(i, j)
+    around = {1: "**", 2: "_"}.get(shown.place or 0, "")
+    parts = [around + shown.text + around + DAGGER * shown.tied]
+    parts += [escape(part) if part == shown.stars else part for part in (shown.interval, shown.stars) if part]
+    parts += [f"± {shown.spread}"] * bool(shown.spread) + [shown.seeds] * bool(shown.seeds)
+    return " ".join(parts)

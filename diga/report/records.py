@@ -14,14 +14,14 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from diga.errors import ConfigError, StorageError, expected_one_of
-from diga.report import asking, caveats, runs, snapshot
+from diga.report import asking, bootstrap, caveats, runs, snapshot
 from diga.report.runs import FACTS as FACTS
 
 if TYPE_CHECKING:
@@ -94,12 +94,23 @@ class Records:
         """Finite values of a metric in cells that are done: by row, then by seed in their order."""
         if metric not in self._values:
             found: dict[str, dict[int, float]] = {}
-            known = self.done[metric] if metric in self.done else []
+            known: Iterable[float] = self.done.get(metric, [])
             for row, seed, value in sorted(zip(self.done["row"], self.done["seed"], known, strict=False)):
                 if math.isfinite(value):
                     found.setdefault(row, {})[int(seed)] = float(value)
             self._values[metric] = found
         return self._values[metric]
+
+    @cached_property
+    def kept_images(self) -> dict[str, bootstrap.Images]:
+        """What `images` has read, by domain: a report keeps it."""
+        return {}
+
+    def images(self, domain: str) -> bootstrap.Images:
+        """Confusion matrices of each test image of a domain, by row and seed: see `diga.report.bootstrap`."""
+        if domain not in self.kept_images:
+            self.kept_images[domain] = bootstrap.images(self, domain)
+        return self.kept_images[domain]
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def cells(read: pa.Table, study: Mapping[str, Any] | None = None) -> DataFrame:
     Of several runs of a (row, seed) the latest counts.  What `study` declares of a row is what its cells have:
     their own tags may be of an earlier launch.
     """
-    from pandas import notna
+    from pandas import DataFrame, notna
 
     known = read.to_pandas()
     known = known[notna(known["row"]) & notna(known["seed"])]
@@ -148,8 +148,8 @@ def cells(read: pa.Table, study: Mapping[str, Any] | None = None) -> DataFrame:
         known[name] = [_declared(rows.get(row, {}), of, own) for row, own in pairs]
     metrics = [name for name in known.columns if name not in FIELDS.names]
     known[metrics] = known[metrics].where(known[metrics].abs() < math.inf)
-    ordered = known.sort_values(["row_index", "seed"], kind="stable").reset_index(drop=True)
-    return ordered[[*FACTS, *metrics]].copy()
+    ordered: DataFrame = known.sort_values(["row_index", "seed"], kind="stable").reset_index(drop=True)
+    return DataFrame(ordered[[*FACTS, *metrics]])
 
 
 def _declared(row: Mapping[str, Any], name: str, own: Any) -> Any:

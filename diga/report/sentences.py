@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from diga.report import cells
@@ -40,7 +41,7 @@ def sentence(step: Difference, words: Mapping[Verdict, str] = WORDS) -> str:
     verdict = words[step.verdict]
     if step.verdict == "open":
         return f"{verdict}: {mean} points for one seed; an interval needs at least one seed more."
-    measured = f"{mean} points, 95 % interval [{low}, {high}], n = {step.n}"
+    measured = f"{mean} points, 95 % interval [{low}, {high}], n = {step.n}{_chance(step)}"
     if step.verdict != "tie":
         return f"{verdict}: {measured}."
     needed = step.seeds_needed
@@ -48,6 +49,14 @@ def sentence(step: Difference, words: Mapping[Verdict, str] = WORDS) -> str:
         f"about {needed} more would leave it out if mean and spread stayed" if needed else "no number of seeds in sight"
     )
     return f"{verdict}: {measured}; zero is inside, {more}."
+
+
+def _chance(step: Difference) -> str:
+    """The p of six pairs or more."""
+    if math.isnan(step.adjusted):
+        return ""
+    p = f"= {number(step.adjusted, 3)}" if step.adjusted >= 0.001 else "below 0.001"
+    return f", p {p} (sign flips, Holm over the rows)"
 
 
 def _beside(published: float | None) -> str:

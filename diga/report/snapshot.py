@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from diga.report.records import Records
 
 LAYOUT = 1  # of both files; another is not read
-TABLE, LOCK, EVIDENCE = "runs.parquet", "runs.lock.json", "evidence"
+TABLE, LOCK, EVIDENCE = "runs.parquet", "runs.lock.json", "evidence"  # the last a folder
 BYTES = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy")  # packages that a report's bytes depend on
 SAID = ("row", "seed", "status", "run_id", "cell", "protocol", "code", "source", "data", "stages")  # of a run, in LOCK
 
@@ -118,9 +118,13 @@ def _checked(read: pa.Table) -> pa.Table:
 
 def keep(known: Records, folder: Path) -> None:
     """Write what `read_back` needs; what else a report shows is in `folder/evidence` by now."""
+    from diga.report import bootstrap
+
     table = known.runs if known.runs is not None else runs.of_cells(known.cells)
     about = {"layout": LAYOUT, "uri": redacted(known.uri), "study": known.study}
     (folder / TABLE).write_bytes(_bytes(table, about))
+    for domain, found in known.kept_images.items():
+        bootstrap.keep(found, domain, folder)
     evidence = sorted(p for p in (folder / EVIDENCE).rglob("*") if p.is_file())
     files = {p.relative_to(folder).as_posix(): _digest(p) for p in (folder / TABLE, *evidence)}
     lines = table.select(SAID).to_pylist()

@@ -1,32 +1,45 @@
 """Numbers over seeds: mean and spread, paired differences with their interval, and what they support.
 
-Seeds are few, so nothing here leans on large samples: spreads divide by n - 1, intervals are Student's.
+Seeds are few, so nothing here leans on large samples: spreads divide by n - 1, intervals are Student's, and a p is
+that of all sign flips, which fewer than FEWEST pairs cannot bring below 0.05.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy.special import stdtrit
 
 Verdict = Literal["holds", "tie", "reversed", "open"]
 LEVEL = 0.95
 MOST_SEEDS = 1000  # beyond this no number of seeds is an answer
+FEWEST = 6  # pairs that have a p: of 5 the smallest two-sided one is 0.0625
+EXACT = 32  # pairs whose every sign is tried; of more, a sample is
+FLIPS = 20_000
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired difference: its mean over n pairs and, from two pairs, the bounds of its interval."""
+    """Paired difference: its mean over n pairs and, from two pairs, the bounds of its interval.
+
+    `p` is that of sign flips, of FEWEST pairs or more; `adjusted` is what Holm makes of it among a table's rows.
+    """
 
     n: int
     mean: float = math.nan
     sd: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    p: float = math.nan
+    adjusted: float = math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -52,7 +65,7 @@ def over_seeds(cells: DataFrame, metric: str) -> dict[str, Spread]:
     known: dict[str, list[tuple[float, str]]] = {}
     if metric in cells:
         for row, value, run in zip(cells["row"], cells[metric], cells["run_id"], strict=True):
-            if not math.isnan(value):
+            if math.isfinite(value):
                 known.setdefault(row, []).append((float(value), run))
     return {row: _spread(*zip(*pairs, strict=True)) for row, pairs in known.items()}
 
@@ -66,15 +79,21 @@ def by_seed(cells: DataFrame, row: str, metric: str) -> dict[int, float]:
     """Values of `metric` in one row by seed, in the order of the seeds."""
     if metric not in cells:
         return {}
-    lines = zip(cells["row"], cells["seed"], cells[metric], strict=True)
-    known = {int(seed): float(value) for here, seed, value in lines if here == row and not math.isnan(value)}
-    return dict(sorted(known.items()))
+    here = cells[cells["row"] == row]
+    pairs = zip(here["seed"], here[metric], strict=True)
+    return {int(seed): float(value) for seed, value in sorted(pairs) if math.isfinite(value)}
 
 
 def paired(cells: DataFrame, row: str, parent: str, metric: str) -> Difference:
     """`row` minus `parent` over the seeds that both have."""
     ours, theirs = by_seed(cells, row, metric), by_seed(cells, parent, metric)
-    return difference([value - theirs[seed] for seed, value in ours.items() if seed in theirs])
+    return between(ours, theirs)
+
+
+def between(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """Values by seed less values by seed, over the seeds that both have, with the p of sign flips."""
+    values = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
+    return replace(difference(values), p=sign_flip(values))
 
 
 def difference(values: Sequence[float]) -> Difference:
@@ -114,3 +133,50 @@ def seeds_still_needed(mean: float, sd: float, n: int) -> int | None:
         if half_width(sd, n + more) < abs(mean):
             return more
     return None
+
+
+# --- tests -------------------------------------------------------------------------------
+
+
+def sign_flip(values: Sequence[float]) -> float:
+    """Two-sided p: the share of all signs of the values under which their sum is as far from zero; NaN below FEWEST.
+
+    Exact up to EXACT values; of more, the share among FLIPS signs that are always the same, theirs counted in.
+    """
+    n = len(values)
+    if n < FEWEST or not np.isfinite(values).all():
+        return math.nan
+    x = np.asarray(values, np.float64)
+    found = abs(float(x.sum())) - ROUNDING * float(np.abs(x).sum())
+    if n > EXACT:
+        return float((1 + (np.abs(signs(n) @ x) >= found).sum()) / (FLIPS + 1))
+    left, right = (all_signs(len(half)) @ half for half in (x[: n // 2], x[n // 2 :]))
+    right = np.sort(right)
+    far = len(right) - np.searchsorted(right, found - left, "left") + np.searchsorted(right, -found - left, "right")
+    return min(1.0, float(far.sum()) / 2.0**n) if found > 0 else 1.0
+
+
+@cache
+def all_signs(n: int) -> NDArray[np.float64]:
+    """(2^n, n): every way to give n values a sign."""
+    bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    return (1.0 - 2.0 * bits).astype(np.float64)
+
+
+@cache
+def signs(n: int) -> NDArray[np.float64]:
+    """(FLIPS, n): signs by chance, the same in every report."""
+    return np.random.default_rng(n).choice([-1.0, 1.0], (FLIPS, n))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: whoever rejects at 0.05 is wrong about any of them once in 20 tables at most.
+
+    NaN, where there is no p, is no test and stays.
+    """
+    adjusted, most = list(ps), 0.0
+    order = sorted((i for i, p in enumerate(ps) if not math.isnan(p)), key=lambda i: ps[i])
+    for k, i in enumerate(order):
+        most = max(most, min(1.0, (len(order) - k) * ps[i]))
+        adjusted[i] = most
+    return adjusted

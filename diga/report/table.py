@@ -16,6 +16,13 @@ from typing import Literal, NamedTuple
 Kind = Literal["text", "check", "score", "delta", "paper"]
 Status = Literal["", "missing", "failed", "running", "n/a"]
 NOTHING = "--"
+LEVELS = (0.05, 0.01, 0.001)
+DAGGER = "†"
+TIE = (
+    f"{DAGGER}: not told apart from the best of its column: the 95 % interval of their difference, paired by seed, "
+    "holds zero."
+)
+STARS = "*, **, ***: p below 0.05, 0.01, 0.001, from all sign flips of the paired differences, Holm over the rows."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +30,8 @@ class Column:
     """What the cells under one heading have in common.
 
     `score` is ours and may be ranked, `delta` is signed with an interval, `paper` is published: it stands
-    beside ours and is never ranked.  `spread` off prints means alone, `signed` shows a plus sign.
+    beside ours and is never ranked.  `spread` off prints means alone, `signed` shows a plus sign, `interval`
+    the bounds of a score.
     """
 
     key: str
@@ -35,6 +43,7 @@ class Column:
     spread: bool = True
     count: bool = False  # always say n; else only where it differs from the table's
     signed: bool = False
+    interval: bool = False  # a score that prints its bounds, as a difference does
 
     def __post_init__(self) -> None:
         if self.better and self.kind != "score":
@@ -51,6 +60,8 @@ class Cell:
     n: int | None = None
     low: float = math.nan
     high: float = math.nan
+    p: float = math.nan  # of a difference, adjusted for the rows of its table
+    tied: bool = False  # not told apart from the best of its column
     status: Status = ""
     runs: tuple[str, ...] = ()
 
@@ -67,6 +78,11 @@ class Cell:
     def has_interval(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
+    @property
+    def stars(self) -> str:
+        """How far below LEVELS its p is; none without one."""
+        return "*" * sum(self.p < level for level in LEVELS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -80,6 +96,18 @@ class Row:
     cells: tuple[Cell, ...]
     group: str = ""
     about: Column | None = None
+
+
+class Printed(NamedTuple):
+    """A cell in words: its number, or why there is none, and what stands behind it."""
+
+    text: str
+    place: int | None = None  # in its column: 1 the best, 2 the second
+    tied: bool = False
+    interval: str = ""  # [low, high]
+    stars: str = ""
+    spread: str = ""  # behind a ±
+    seeds: str = ""  # in parentheses, how many
 
 
 class Span(NamedTuple):
@@ -124,6 +152,10 @@ class Table:
         return tuple(None if p is None else order.index(p) + 1 for p in printed)
 
     @cached_property
+    def _places(self) -> tuple[tuple[int | None, ...], ...]:
+        return tuple(self.ranks(j) for j in range(len(self.columns)))
+
+    @cached_property
     def best(self) -> frozenset[tuple[int, int]]:
         """(row, column) of every cell in first place."""
         columns = range(len(self.columns))
@@ -133,6 +165,39 @@ class Table:
         """What says how a cell is printed: its row, where that has a say about numbers, else its column."""
         own, below = self.rows[row].about, self.columns[column]
         return below if own is None or below.kind in ("text", "check") else own
+
+    def printed(self, row: int, column: int) -> Printed:
+        """A cell as every writer prints it."""
+        cell, about = self.rows[row].cells[column], self.about(row, column)
+        if not cell.is_number:
+            return Printed(words(cell))
+        is_step = about.kind == "delta"
+        known = (cell.low, cell.high) if cell.has_interval and (is_step or about.interval) else ()
+        bounds = [number(bound, about.decimals, is_step) for bound in known]
+        place, ranked = self._places[column][row], sum(p is not None for p in self._places[column])
+        return Printed(
+            number(cell.mean, about.decimals, about.signed or is_step),
+            place=place if place == 1 or ranked > 2 else None,
+            tied=place is not None and cell.tied,
+            interval=f"[{', '.join(bounds)}]" if bounds else "",
+            stars=cell.stars if is_step else "",
+            spread=number(cell.sd, about.decimals)
+            if about.kind == "score" and about.spread and cell.has_spread
+            else "",
+            seeds=f"({cell.n})" if self.shows_count(cell, about) else "",
+        )
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what the marks mean that stand in cells."""
+        known = [self.printed(i, j) for i, row in enumerate(self.rows) for j in range(len(row.cells))]
+        marks = [TIE] * any(p.tied for p in known) + [STARS] * any(p.stars for p in known)
+        return (*self.notes, *marks)
+
+    @cached_property
+    def has_p(self) -> bool:
+        """Whether a difference has a p."""
+        return any(math.isfinite(cell.p) for row in self.rows for cell in row.cells)
 
     @property
     def is_mixed(self) -> bool:

@@ -17,7 +17,8 @@ KNOWN = frozenset(
         """
         centering caption label footnotesize scriptsize shortstack setlength tabcolsep toprule midrule
         bottomrule cmidrule par
-        smallskip medskip multicolumn hphantom textbf checkmark pm to leftarrow leftrightarrow times leq geq approx
+        smallskip medskip multicolumn hphantom rlap textbf underline checkmark pm to leftarrow
+        leftrightarrow times leq geq approx
         infty cdot dag S ldots ss o O ae AE oe l u r H v c textasciitilde textasciicircum textbackslash
         textless textgreater textbar textasciigrave
         alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon

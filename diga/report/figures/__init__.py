@@ -14,7 +14,7 @@ from diga.report.evidence import Evidence
 from diga.report.figures import classes, curves, embedding, measures, pictures, study
 from diga.report.records import Records
 
-Kind = Literal["chart", "picture"]
+Kind = Literal["chart", "coloured", "picture"]  # a coloured chart has the colours of classes: nobody may change them
 
 
 class Part(NamedTuple):
@@ -39,17 +39,17 @@ class Figure(NamedTuple):
 PARTS = (
     Part("ladder", "Scores", study.ladder, "no cell has the study's metric yet"),
     Part("deltas", "Steps", study.deltas, "no row and the row it is compared with share a finished seed"),
-    Part("classes", "Classes", classes.bars, "no two rows with an IoU by class"),
-    Part("confusion", "Confusions", classes.confusion, "no cell left confusion.parquet"),
+    Part("classes", "Classes", classes.bars, "no two rows with an IoU by class", "coloured"),
+    Part("confusion", "Confusions", classes.confusion, "no cell left confusion.parquet", "picture"),
     Part("labels", "Labels of the target", measures.quality, "no score judged the labels (`score.quality`)"),
     Part("label_free", "Chosen without labels", measures.label_free, "no three rows with measures without labels"),
     Part("losses", "Losses", curves.losses, "no stage left its steps (metrics.jsonl)"),
     Part("snapshots", "Snapshots", curves.snapshots, "no trained stage kept two snapshots (`plan.snapshots`)"),
-    Part("snapshot_classes", "Snapshots by class", curves.by_class, "no trained stage kept two snapshots"),
+    Part("snapshot_classes", "Snapshots by class", curves.by_class, "no trained stage kept two snapshots", "coloured"),
     Part("samples", "Images", pictures.samples, "no seed has samples of every row that is done", "picture"),
     Part("changes", "What changed", pictures.changes, "no seed has samples of two rows", "picture"),
     Part("pseudo_labels", "Labels, side by side", pictures.labels, "no cell left samples/labels", "picture"),
-    Part("features", "Features", embedding.features, "no cell left features.parquet"),
+    Part("features", "Features", embedding.features, "no cell left features.parquet", "coloured"),
 )
 
 

@@ -163,7 +163,8 @@ def _span(axes: Axes) -> None:
 def _trained(found: Evidence) -> list[str]:
     with_loss = set(found.curves[found.curves["name"].str.startswith("loss/")]["fingerprint"])
     here = found.stages[found.stages["fingerprint"].isin(with_loss)]
-    return list(dict.fromkeys(here["stage"]))
+    distinct = here.groupby("stage")["fingerprint"].nunique()
+    return sorted(distinct.index, key=lambda stage: (distinct[stage], stage))  # what more rows share comes first
 
 
 def _names(found: Evidence, stage: str) -> list[str]:

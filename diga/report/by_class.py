@@ -1,0 +1,132 @@
+"""Tables of classes: a column a class and their means, our rows, and published methods below by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from diga.report import ablation, cells
+from diga.report.ablation import ORACLE, Shown
+from diga.report.cells import Metric
+from diga.report.records import Records
+from diga.report.statistics import between
+from diga.report.table import Cell, Column, Table
+
+SHORT = {  # headings as papers have them; keys stay whole
+    "sidewalk": "side.",
+    "building": "build.",
+    "traffic light": "light",
+    "traffic sign": "sign",
+    "vegetation": "veget.",
+    "terrain": "terr.",
+    "person": "pers.",
+    "motorcycle": "moto.",
+    "bicycle": "bike",
+}
+OURS = "Ours, IoU (%)"
+
+
+def table(
+    records: Records,
+    classes: Sequence[str],
+    means: Mapping[str, str],
+    *,
+    title: str,
+    kind: str,
+    folder: Path,
+    notes: Sequence[str] = (),
+) -> Table:
+    """IoU of some classes, then `means` (metric and heading), of the last checkpoint; below, what `folder` published.
+
+    The means of the best checkpoint follow, where they are recorded.  Raises ConfigError when rows were evaluated by
+    protocols, or tell numbers of classes apart, that no column may mix.
+    """
+    metric = ablation.plain(cells.metric_of(records))
+    scored = _mean(records, metric, next(iter(means)))
+    shown = [
+        ablation.labels(records, "Method"),
+        *(_of_class(records, metric, name, scored) for name in classes),
+        *(Shown(_about(key, head, OURS), _mean(records, metric, key)) for key, head in means.items()),
+        *_best(records, metric, means),
+    ]
+    columns = tuple(s.column for s in shown)
+    absent = [s.column.key for s in shown if any(c.status == "n/a" for c in s.cells.values())]
+    lines = [*notes, *_absent(absent), *_rises(records, metric, classes), *ablation.lacking_note(records)]
+    return Table(
+        title=title,
+        caption=ablation.caption(records, metric.where, columns, ablation.PROTOCOL),
+        label=f"{kind}-{records.name}",
+        columns=columns,
+        rows=ablation.rows(records, shown),
+        notes=tuple(lines),
+        n=len(records.seeds),
+        below=published(records, folder, [*classes, *means.values()]),
+    )
+
+
+def _about(key: str, header: str, group: str) -> Column:
+    return Column(key=key, header=header, group=group, kind="score", better="max", spread=key.startswith("miou"))
+
+
+def _mean(records: Records, metric: Metric, name: str) -> dict[str, Cell]:
+    where = metric._replace(name=name)
+    return cells.with_ties(records, where, cells.scores(records, where))
+
+
+def _of_class(records: Records, metric: Metric, name: str, scored: Mapping[str, Cell]) -> Shown:
+    """A class without a number in a row that was evaluated is neither present nor predicted there."""
+    found = _mean(records, metric, f"iou/{name}")
+    absent = {row for row, cell in found.items() if scored[row].is_number and not cell.is_number}
+    known = {row: Cell(status="n/a") if row in absent else cell for row, cell in found.items()}
+    return Shown(_about(name, SHORT.get(name, name), OURS), known)
+
+
+def _best(records: Records, metric: Metric, means: Mapping[str, str]) -> Iterator[Shown]:
+    """The means of the checkpoint that target labels chose."""
+    for key, head in means.items():
+        shown = Shown(
+            _about(f"{key}_best", f"{head}, best", ORACLE), _mean(records, metric._replace(select="best"), key)
+        )
+        if shown.has_numbers:
+            yield shown
+
+
+# --- notes -------------------------------------------------------------------------------
+
+
+def _absent(classes: Sequence[str]) -> Iterator[str]:
+    if classes:
+        yield f"n/a: neither present nor predicted, and not part of the mean: {', '.join(classes)}."
+
+
+def _rises(records: Records, metric: Metric, classes: Sequence[str]) -> Iterator[str]:
+    """How many classes each step raises, and of how many one can tell."""
+    said = []
+    for row in records.rows:
+        known = [records.values(str(metric._replace(name=f"iou/{name}"))) for name in classes]
+        steps = [between(of[row.label], of[row.parent]) for of in known if row.label in of and row.parent in of]
+        if steps := [step for step in steps if step.n]:
+            surely = sum(step.verdict == "holds" for step in steps)
+            rise, fall = sum(step.mean > 0 for step in steps), sum(step.verdict == "reversed" for step in steps)
+            said.append(f"{row.label} over {row.parent} {rise} of {len(steps)} ({surely} surely, {fall} surely fall)")
+    if said:
+        yield (
+            f"Classes that rise: {'; '.join(said)}. Surely: the 95 % interval of the paired difference leaves zero "
+            "out, class by class, not corrected for how many there are."
+        )
+
+
+# --- published ---------------------------------------------------------------------------
+
+
+def published(records: Records, folder: Path, names: Sequence[str]) -> Table | None:
+    """Methods of the study's reference file, a column a name; None if the study names none."""
+    known = cells.published_matrix(records, folder)
+    about = [
+        Column(key=f"paper_{name}", header=SHORT.get(name, name), group="Published, IoU (%)", kind="paper")
+        for name in names
+    ]
+    columns = (Column(key="paper", header="Method"), *about)
+    lines = {m: {f"paper_{k}": Cell(mean=v) for k, v in scores.items()} for m, scores in known.items()}
+    rows = tuple(ablation.line(columns, m, {"paper": Cell(text=m)} | found) for m, found in lines.items())
+    return Table(title=ablation.PUBLISHED, caption="", label="", columns=columns, rows=rows) if rows else None

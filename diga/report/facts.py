@@ -1,0 +1,158 @@
+"""What both pages of a report say beside tables and figures: how far a study is, what it cost, where it comes from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from diga.report import ablation, cells
+from diga.report.figures import Figure
+from diga.report.markdown import visible
+from diga.report.records import PREFIX, Records
+from diga.report.snapshot import redacted
+from diga.report.table import Cell, Table
+
+STATES = ("done", "failed", "running", "missing")
+TOLD = re.compile(r"(?P<what>.*?): (?P<verdict>holds|raises|tie|reversed|lowers|open): (?P<measured>.*)", re.DOTALL)
+KINDS = {"raises": "holds", "lowers": "reversed"}  # of rows that nobody says are better
+SIZES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True)
+class Told:
+    """Everything a page tells: records, tables by name, figures, what could not be drawn and why, and verdicts."""
+
+    known: Records
+    tables: Mapping[str, Table]
+    drawn: Sequence[Figure] = ()
+    lacking: Mapping[str, str] | None = None
+    verdicts: Sequence[str] = ()
+
+
+class Claim(NamedTuple):
+    """A verdict in its parts: what is compared, holds, tie, reversed or open ("" for a remark), and the numbers."""
+
+    what: str
+    verdict: str
+    word: str
+    measured: str
+
+
+def claim(line: str) -> Claim:
+    """A verdict's sentence, parted; one that is no comparison is a remark."""
+    found = TOLD.fullmatch(line)
+    if found is None:
+        return Claim("", "", "", line)
+    word = found["verdict"]
+    return Claim(found["what"], KINDS.get(word, word), word, found["measured"])
+
+
+def states(known: Records) -> Iterator[tuple[str, int, str]]:
+    """Row, seed and state of every cell that the study asks for."""
+    for row in known.rows:
+        for seed in known.seeds:
+            yield row.label, seed, known.status(row.label, seed)
+
+
+def progress(known: Records) -> dict[str, int]:
+    """How many cells are in each state; those that nothing is in are left out, but for done."""
+    found = [state for _, _, state in states(known)]
+    count = {state: found.count(state) for state in STATES}
+    return {state: n for state, n in count.items() if n or state == "done"}
+
+
+def missing(known: Records) -> list[str]:
+    """A line a cell that is not done, and why."""
+    errors = dict(zip(zip(known.cells["row"], known.cells["seed"], strict=True), known.cells["error"], strict=True))
+    lines = []
+    for label, seed, state in states(known):
+        if state != "done":
+            error = str(errors.get((label, seed), "") or "")
+            lines.append(f"{label}, seed {seed}: {state}{f': {error}' if error else ''}")
+    return lines
+
+
+def best(known: Records) -> tuple[str, Cell] | None:
+    """The row with the highest mean of the study's metric, in percent."""
+    scores = cells.scores(known, ablation.plain(cells.metric_of(known)))
+    found = {row: cell for row, cell in scores.items() if cell.is_number}
+    if not found:
+        return None
+    row = max(found, key=lambda label: found[label].mean)
+    return row, found[row]
+
+
+def warnings(known: Records) -> list[str]:
+    """What a reader of the numbers must know."""
+    return [*known.warnings, *_twins(known)]
+
+
+def _twins(known: Records) -> Iterator[str]:
+    """Rows that ran the very same cell: what tells them apart on paper changed nothing."""
+    rows: dict[str, list[str]] = {}
+    for row, cell in zip(known.done["row"], known.done["cell"], strict=True):
+        if cell and row not in rows.setdefault(cell, []):
+            rows[cell].append(row)
+    for same in sorted({tuple(labels) for labels in rows.values() if len(labels) > 1}):
+        yield f"rows {' and '.join(same)} are the same cell: the switch between them changes nothing"
+
+
+def provenance(known: Records) -> dict[str, str]:
+    """Where the numbers come from, by what is said."""
+    commits = sorted({str(g) for g in known.done["git"] if g})
+    return {
+        "records": f"{redacted(known.uri)}, experiment {PREFIX}{known.name}",
+        "code": ", ".join(commits) or "not recorded",
+        "protocols": ", ".join(sorted(set(known.done["protocol"]))) or "none yet",
+        "metric": str(known.study["metric"]),
+        "seeds": ", ".join(map(str, known.seeds)) or "none",
+    }
+
+
+def commands(known: Records) -> dict[str, str]:
+    """Commands that make a report again, by what they do."""
+    name = shlex.quote(visible(known.name))
+    name = f"-- {name}" if known.name.startswith("-") else name
+    seeds = ",".join(map(str, known.seeds))
+    both = f"diga ablate {name} --seeds {seeds} && diga report {name}"
+    return {
+        "Carry out what is missing, then write this report:": both,
+        "Write it again from this folder alone, byte for byte:": "diga report --from .",
+    }
+
+
+# --- cost --------------------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """What a cell of a row takes, were it alone: mean seconds and updates over n seeds."""
+
+    row: str
+    seconds: float
+    updates: float
+    n: int
+
+
+def cost(known: Records) -> list[Cost]:
+    """A line a row whose cost is recorded."""
+    seconds, updates = cells.scores(known, "cost/seconds", 1), cells.scores(known, "cost/steps", 1)
+    return [
+        Cost(row.label, seconds[row.label].mean, updates[row.label].mean, seconds[row.label].n or 0)
+        for row in known.rows
+        if seconds[row.label].is_number
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 1 h 5 min."""
+    rest, parts = round(seconds), []
+    for size, unit in SIZES:
+        if rest >= size and len(parts) < 2:
+            parts.append(f"{rest // size} {unit}")
+            rest %= size
+        elif parts:
+            break
+    return " ".join(parts) or "0 s"

@@ -1,0 +1,35 @@
+"""Two launches of one study that race: every distinct stage is carried out once, and recorded once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from diga import lease
+from tests import race
+
+REPEATS = int(os.environ.get("REPEATS", "2"))  # of each offset; `python -m tests.race FOLDER 50` says what it saw
+
+
+@pytest.mark.slow
+def test_two_launches_that_race_carry_out_each_stage_once(tmp_path):
+    homes = race.race(tmp_path, REPEATS)
+    assert len(homes) == 3 * REPEATS
+    for home, _ in homes:
+        race.check(home)
+
+
+@pytest.mark.slow
+def test_a_dead_owner_of_another_host_is_followed_within_ten_seconds(tmp_path):
+    """With the figures of a real launch: what is hasty in other tests is not here."""
+    from tests.test_lease import other_host, until
+
+    base = tmp_path / "ab.lease"
+    other_host(base)
+    mine = lease.Lease(base)
+
+    def taken() -> bool:
+        return mine.try_take()
+
+    assert lease.PATIENCE <= until(taken, 20) <= 10
