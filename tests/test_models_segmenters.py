@@ -31,6 +31,7 @@ class Says(NamedTuple):
 TWIN = "deeplab_resnet101_official"  # one switch apart: `test_models_large` tells what it changes
 DOCUMENTED = {
     "deeplab_resnet101": Says(256, 9, False, 65.06),
+    "deeplab_v2_adapter": Says(256, 8, False, 47.83),
     "hrnet_w48_ocr": Says(512, 16, True, 70.37),
     "streetnet": Says(48, 16, False, 0.31),
     "streetnet_aux": Says(48, 16, True, 0.31),
@@ -164,7 +165,7 @@ def test_groups_hold_every_parameter_once(named: tuple[str, nn.Module]) -> None:
     assert sorted(id(p) for group in groups.values() for p in group) == sorted(map(id, net.parameters()))
     frozen = {id(p) for p in net.parameters() if not p.requires_grad}
     affine = {id(p) for norm in norms(net) for p in norm.parameters()}
-    assert frozen == (affine if name.startswith("deeplab") else set())
+    assert frozen == (affine if name.startswith("deeplab_resnet101") else set())
 
 
 def test_the_backbone_is_the_networks_own_memory(net: nn.Module) -> None:

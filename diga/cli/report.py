@@ -15,9 +15,11 @@ import threading
 import time
 import urllib.request
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,7 +47,7 @@ def report(
     ] = False,
     tracking: Tracking = None,
 ) -> None:
-    """Write a study's tables (Markdown, LaTeX, HTML, CSV, JSON, Parquet), figures and claims; partial results will do."""
+    """Write a study's tables, in every form, its figures, claims and pages; partial results will do."""
     from diga.report.build import write
     from diga.report.snapshot import redacted
 
@@ -55,8 +57,19 @@ def report(
     folder = write(known, into or home() / "reports")
     tell(folder, known.study["name"])
     if not again:
+        publish(known, folder)
         store = redacted(tracking_uri(tracking))
         out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+
+
+def publish(known: Records, folder: Path) -> None:
+    """Put the report into MLflow, too; a warning if the store does not take it."""
+    from diga.report.published import publish
+
+    try:
+        publish(known, folder)
+    except StorageError as failure:
+        print(f"warning: the study's run in MLflow does not carry the report: {failure}", file=sys.stderr)
 
 
 def read(study: str | None, tracking: str | None, fresh: bool) -> Records:
@@ -105,12 +118,13 @@ def serve(
     must_be_free("--reports-port", reports_port, port)
     folder = home() / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    pages = ThreadingHTTPServer((LOOPBACK, reports_port), partial(Silent, directory=str(folder)))
+    uri, page = tracking_uri(tracking), f"http://{LOOPBACK}:{port}"
+    pages = ThreadingHTTPServer((LOOPBACK, reports_port), partial(Shelf, uri, page, directory=str(folder)))
     threading.Thread(target=pages.serve_forever, daemon=True).start()
-    server = mlflow_server(tracking_uri(tracking), port)
+    server = mlflow_server(uri, port)
     try:
-        until_healthy(server, f"http://{LOOPBACK}:{port}/health")
-        out.print(f"MLflow   http://{LOOPBACK}:{port}\nreports  http://{LOOPBACK}:{reports_port}\nCtrl-C ends both")
+        until_healthy(server, f"{page}/health")
+        out.print(f"MLflow   {page}\nreports  http://{LOOPBACK}:{reports_port}\nCtrl-C ends both")
         server.wait()
     finally:
         pages.shutdown()
@@ -164,8 +178,30 @@ def must_be_free(option: str, port: int, *spoken_for: int) -> None:
         raise ConfigError(option, f"port {port} is taken", "a free port")
 
 
-class Silent(SimpleHTTPRequestHandler):
-    """Files of a folder, without a line a request."""
+class Shelf(SimpleHTTPRequestHandler):
+    """Files of the reports' folder, its own page a list of them, without a line a request."""
+
+    def __init__(self, uri: str, page: str, *request: Any, directory: str) -> None:
+        self.uri, self.page = uri, page
+        super().__init__(*request, directory=directory)
+
+    def list_directory(self, path: Any) -> BytesIO | None:
+        """The list of reports; of what is in a report nothing needs a list but what its page links to."""
+        from diga.report import published, shelf
+
+        if Path(path) != Path(self.directory):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        try:
+            runs = published.addresses(self.uri, self.page)
+        except StorageError:
+            runs = {}  # reports can be read without the store
+        body = shelf.text(Path(path), runs).encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return BytesIO(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diga.models.door import backbone_of, legacy
+from diga.models.door import legacy
 from diga.models.norm import norms
 from diga.models.resnet import ResNet
+from diga.models.segmenter import Segmenter
 from diga.types import Prediction
 
 DILATIONS = (6, 12, 18, 24)
@@ -57,8 +58,10 @@ class Head(nn.Module):
         return Prediction(self.classifier(dropped), dropped if self.dropped else whole)
 
 
-class DeepLab(nn.Module):
-    """`dropped`: whether features are taken after the dropout, as the authors take them, or before it.
+class DeepLab(Segmenter):
+    """Logits (B, K, h, w), features (B, 256, h, w), h = H/8 + 1 where 8 divides H; weights by torchvision's names.
+
+    `dropped`: whether features are taken after the dropout, as the authors take them, or before it.
 
     In eval mode both are the same.  Scale and shift of the batch normalisations never train, while
     their statistics are those of the batch: on them rests that weights made for 8-bit values do well
@@ -66,28 +69,12 @@ class DeepLab(nn.Module):
     """
 
     def __init__(self, classes: int, dropped: bool = False) -> None:
-        super().__init__()
-        self.door = legacy(bgr=True)
-        self.backbone = ResNet()
-        self.head = Head(classes, dropped)
+        super().__init__(legacy(bgr=True), ResNet(), Head(classes, dropped))
         for module in self.modules():  # the authors' last word on every one of them; biases stay
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.01)
         for norm in norms(self):
             norm.requires_grad_(False)
-
-    def forward(self, image: Tensor) -> Prediction:
-        """(B, 3, H, W) in [0, 1] -> logits (B, K, h, w), features (B, 256, h, w), h = H/8 + 1 where 8 divides H."""
-        prediction: Prediction = self.head(self.backbone(self.door(image)))
-        return prediction
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the plan's `backbone` and `head` factors apply to, frozen ones included: each parameter once."""
-        return {"backbone": list(self.backbone.parameters()), "head": list(self.head.parameters())}
-
-    def backbone_state(self) -> dict[str, Tensor]:
-        """Stem to layer4, by torchvision's names."""
-        return backbone_of(self)
 
 
 def deeplab_resnet101(classes: int) -> nn.Module:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diga.models.door import backbone_of, imagenet
+from diga.models.door import imagenet
 from diga.models.norm import BatchNorm2d
 from diga.models.resnet import BLOCKS, Bottleneck, unit
+from diga.models.segmenter import Segmenter
 from diga.types import Prediction
 
 DILATIONS = (6, 12)  # of the head; DeepLab-v2 has 18 and 24 as well
@@ -73,27 +74,14 @@ class Head(nn.Module):
         return Prediction(self.classifier(features), features)
 
 
-class DeepLabV2(nn.Module):
-    """Backbone and head; every batch normalisation trains."""
+class DeepLabV2(Segmenter):
+    """Logits (B, K, h, w), features (B, 256, h, w), h = H/8 rounded up; weights by OpenMMLab's names.
+
+    Every batch normalisation trains.
+    """
 
     def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.door = imagenet()
-        self.backbone = ResNetV1c()
-        self.head = Head(classes)
-
-    def forward(self, image: Tensor) -> Prediction:
-        """(B, 3, H, W) in [0, 1] -> logits (B, K, h, w), features (B, 256, h, w), h = H/8 rounded up."""
-        prediction: Prediction = self.head(self.backbone(self.door(image)))
-        return prediction
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the plan's `backbone` and `head` factors apply to."""
-        return {"backbone": list(self.backbone.parameters()), "head": list(self.head.parameters())}
-
-    def backbone_state(self) -> dict[str, Tensor]:
-        """Stem to layer4, by OpenMMLab's names."""
-        return backbone_of(self)
+        super().__init__(imagenet(), ResNetV1c(), Head(classes))
 
 
 def deeplab_v2_adapter(classes: int) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -42,9 +40,3 @@ def legacy(bgr: bool) -> Door:
 def imagenet() -> Door:
     """Mean and deviation of ImageNet: what torchvision's weights were trained on."""
     return Door((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def backbone_of(net: Any) -> dict[str, Tensor]:
-    """The tensors of `net.backbone` by their names in a file of weights; they share the network's memory."""
-    state: dict[str, Tensor] = net.backbone.state_dict()
-    return state

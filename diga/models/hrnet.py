@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diga.models.door import backbone_of, legacy
+from diga.models.door import legacy
 from diga.models.norm import BatchNorm2d
 from diga.models.ocr import ObjectContext
 from diga.models.resnet import stage, unit
-from diga.types import Prediction
+from diga.models.segmenter import Segmenter
 
 BLOCKS = 4  # of every branch, and of the first stage
 EXCHANGES = (1, 4, 3)  # of the second, third and fourth stage
@@ -110,27 +110,15 @@ class HRNet(nn.Module):
         return torch.cat([resized(y, xs[0]) for y in xs], 1)
 
 
-class HRNetOCR(nn.Module):
-    """Everything trains.  Features are taken after the dropout, as the authors take them."""
+class HRNetOCR(Segmenter):
+    """Logits and aux (B, K, H/4, W/4), features (B, 512, H/4, W/4); weights by the official names.
+
+    Everything trains, at one rate in the authors' plans.  Features are taken after the dropout, as theirs are.
+    """
 
     def __init__(self, classes: int, width: int = 48, exchanges: tuple[int, int, int] = EXCHANGES) -> None:
-        super().__init__()
-        self.door = legacy(bgr=False)
-        self.backbone = HRNet(width, exchanges)
-        self.head = ObjectContext(self.backbone.width, classes)
-
-    def forward(self, image: Tensor) -> Prediction:
-        """(B, 3, H, W) in [0, 1] -> logits and aux (B, K, H/4, W/4), features (B, 512, H/4, W/4)."""
-        prediction: Prediction = self.head(self.backbone(self.door(image)))
-        return prediction
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What the plan's `backbone` and `head` factors apply to; the authors have one rate for both."""
-        return {"backbone": list(self.backbone.parameters()), "head": list(self.head.parameters())}
-
-    def backbone_state(self) -> dict[str, Tensor]:
-        """Stem to stage4, by the official names."""
-        return backbone_of(self)
+        backbone = HRNet(width, exchanges)
+        super().__init__(legacy(bgr=False), backbone, ObjectContext(backbone.width, classes))
 
 
 def hrnet_w48_ocr(classes: int) -> nn.Module:

@@ -70,7 +70,9 @@ def answered(uri: str) -> Iterator[None]:
             failure, OSError | ImportError
         ):
             raise
-        why = f"{_why(failure)}"
+        why = _why(failure)
+        if isinstance(failure, ImportError):
+            raise StorageError(redacted(uri), why, "its driver: the extra `diga[postgres]` for PostgreSQL") from failure
         if "database is locked" in str(failure):
             raise TemporaryError(redacted(uri), why, "try again when the process that writes is done") from failure
         raise StorageError(redacted(uri), why, "an MLflow store that answers and can be read") from failure

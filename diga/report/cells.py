@@ -13,7 +13,7 @@ import pandas as pd
 
 from diga.errors import ConfigError, expected_one_of
 from diga.report.records import Records
-from diga.report.statistics import Difference, Spread, between, holm, over_seeds
+from diga.report.statistics import Difference, between, difference, holm
 from diga.report.table import Cell, Status
 
 PERCENT = 100.0
@@ -68,15 +68,19 @@ def shown_domain(records: Records) -> str:
 
 def scores(records: Records, metric: Metric | str, scale: float = PERCENT) -> dict[str, Cell]:
     """Mean and spread over seeds of a metric, in percent, for every row of the study."""
-    known = over_seeds(records.done, str(metric))
+    known = records.values(str(metric))
     return {
-        r.label: _cell(known[r.label], scale) if r.label in known else Cell(status=why_nothing(records, r.label))
+        r.label: _cell(records, r.label, known[r.label], scale)
+        if r.label in known
+        else Cell(status=why_nothing(records, r.label))
         for r in records.rows
     }
 
 
-def _cell(over: Spread, scale: float) -> Cell:
-    return Cell(mean=over.mean * scale, sd=over.sd * scale, n=over.n, runs=over.runs)
+def _cell(records: Records, row: str, values: Mapping[int, float], scale: float) -> Cell:
+    over = difference(list(values.values()))
+    runs = tuple(records.run_of[row, seed] for seed in values)
+    return Cell(mean=over.mean * scale, sd=over.sd * scale, n=over.n, runs=runs)
 
 
 def steps(records: Records, metric: Metric) -> dict[str, Difference]:
@@ -108,9 +112,10 @@ def with_ties(records: Records, metric: Metric | str, found: Mapping[str, Cell])
     """
     known = records.values(str(metric))
     best = max((row for row in found if found[row].is_number), key=lambda row: found[row].mean, default="")
-    rivals = {row: between(known[best], known[row]) for row in found if row in known and row != best and best in known}
-    tied = {row for row, step in rivals.items() if step.n >= LEAST and step.verdict != "holds"}
-    return {row: replace(cell, tied=row in tied) for row, cell in found.items()}
+    first, rivals = known.get(best, {}), [row for row in found if row in known and row != best]
+    pairs = {row: [value - known[row][seed] for seed, value in first.items() if seed in known[row]] for row in rivals}
+    tied = {row for row, values in pairs.items() if len(values) >= LEAST and difference(values).verdict != "holds"}
+    return {row: replace(cell, tied=True) if row in tied else cell for row, cell in found.items()}
 
 
 # --- protocols ---------------------------------------------------------------------------

@@ -87,6 +87,12 @@ class Records:
         return self._states.get((row, seed), "missing")
 
     @cached_property
+    def run_of(self) -> dict[tuple[str, int], str]:
+        """The run of every cell, by row and seed."""
+        lines = zip(self.cells["row"], self.cells["seed"], self.cells["run_id"], strict=True)
+        return {(row, int(seed)): run for row, seed, run in lines}
+
+    @cached_property
     def _values(self) -> dict[str, dict[str, dict[int, float]]]:
         return {}
 
@@ -140,7 +146,8 @@ def client(uri: str) -> MlflowClient:
     # read when mlflow is imported, hence before
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient  # half of a report's time: whoever needs no records must not pay
 
     return MlflowClient(uri)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -114,11 +115,16 @@ def table(lines: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(lines, schema)
 
 
+def under_schema(read: pa.Table) -> pa.Table:
+    """The same in one piece, with the very schema that `table` gives: files name the items of lists their own way."""
+    metrics = [name for name in read.column_names if name not in FIELDS.names]
+    schema = pa.schema([*FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
+    return read.select(schema.names).combine_chunks().cast(schema)
+
+
 def merged(before: pa.Table, fresh: pa.Table, without: Iterable[str] = ()) -> pa.Table:
     """Both, where `fresh` counts, less some runs; in the order of their start, columns as `table` has them."""
     dropped = pa.array([*without, *fresh["run_id"].to_pylist()], pa.string())
-    import pyarrow.compute as pc
-
     kept = before.filter(pc.invert(pc.is_in(before["run_id"], value_set=dropped)))
     both = pa.concat_tables([kept, fresh], promote_options="default")
     metrics = sorted(set(both.column_names) - set(FIELDS.names))

@@ -94,8 +94,9 @@ def save(path: Path, uri: str, experiment: str, known: Snapshot) -> None:
 
 
 def _bytes(table: pa.Table, about: dict[str, Any]) -> bytes:
+    """A file that is the same whether its table was just made or read back."""
     sink = pa.BufferOutputStream()
-    kept = table.combine_chunks().replace_schema_metadata({"diga": json.dumps(about, sort_keys=True)})
+    kept = runs.under_schema(table).replace_schema_metadata({"diga": json.dumps(about, sort_keys=True)})
     pq.write_table(kept, sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())
 

@@ -73,6 +73,8 @@ figcaption p { margin:0 0 .6rem; } figcaption h3 { color:var(--ink); }
   .badge { justify-self:start; } header { padding-top:1.8rem; } }
 @media (prefers-color-scheme:dark) { figure.chart .scroll { background:var(--card); }
   figure.chart img { filter:invert(1) hue-rotate(180deg); mix-blend-mode:screen; } }
+.shelf { list-style:none; margin:0; padding:0; } .shelf li { padding:1rem 0; border-top:1px solid var(--line); }
+.shelf li > a { font-size:1.15rem; text-decoration:none; } .shelf p { color:var(--soft); margin:.1rem 0 0; }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:.3rem 1.2rem; margin:0 0 1.4rem; }
 dt { color:var(--soft); } dd { margin:0; }
 @media print { nav { display:none; } section { break-inside:avoid-page; border:0; } body { background:#fff; } }

@@ -1,0 +1,87 @@
+"""A report in MLflow: the study's own run carries it, and the experiment has views that its page opens by a link.
+
+A view is a tag of the experiment, `mlflow.sharedViewState.<name>`, which MLflow's page reads when its address ends in
+`?viewStateShareKey=<name>`: which runs, in which order, under which columns, and by which tag they are grouped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from diga.report import asking, cells
+from diga.report.evidence import NAME as EVIDENCE
+from diga.report.records import PREFIX, Records, client
+
+FOLDER = "report"  # of the run's artifacts
+VIEW = "mlflow.sharedViewState."
+ROWS, CELLS, TROUBLE, STAGES = "rows", "cells", "trouble", "stages"
+COLUMNS = ("plain/last", "teacher/last", "adabn/last", "plain/best")
+
+
+def publish(known: Records, folder: Path) -> None:
+    """Log the report in `folder`, but for its evidence, to the run of the study, and its views to the experiment.
+
+    Raises StorageError where the store does not take it.
+    """
+    with asking.answered(known.uri):
+        asked = client(known.uri)
+        experiment = asked.get_experiment_by_name(PREFIX + known.name)
+        if experiment is None:
+            return
+        for name, state in views(known).items():
+            asked.set_experiment_tag(experiment.experiment_id, VIEW + name, json.dumps(state))
+        for run in asking.every(asked, experiment.experiment_id, "tags.kind = 'study'")[-1:]:
+            with tempfile.TemporaryDirectory() as copies:
+                whole = Path(copies) / FOLDER
+                shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(EVIDENCE))
+                asked.log_artifacts(run.info.run_id, str(whole), FOLDER)
+        stages = asked.get_experiment_by_name(f"{PREFIX}_stages")
+        if stages:
+            asked.set_experiment_tag(stages.experiment_id, VIEW + STAGES, json.dumps(_stages()))
+
+
+def views(known: Records) -> dict[str, dict[str, Any]]:
+    """By name: means over the seeds of every row; all cells; those that are not done."""
+    metric = cells.metric_of(known)
+    scores = [f"metrics.`{metric.domain}/{column}/miou`" for column in COLUMNS]
+    facts = ["tags.`seed`", "tags.`status`"]
+    return {
+        ROWS: _view("tags.kind = 'cell'", [*scores, "metrics.`cost/seconds`"], group="row"),
+        CELLS: _view("tags.kind = 'cell'", [*facts, *scores, "metrics.`cost/seconds`", "tags.`protocol`"]),
+        TROUBLE: _view("tags.kind = 'cell' AND tags.status != 'done'", [*facts, "tags.`error`"]),
+    }
+
+
+def _stages() -> dict[str, Any]:
+    """Stage runs, grouped by what they are called in recipes."""
+    return _view("tags.kind = 'stage'", ["tags.`seed`", "metrics.`cost/seconds`", "tags.`fingerprint`"], group="stage")
+
+
+def _view(wanted: str, columns: list[str], group: str = "") -> dict[str, Any]:
+    """The state of MLflow's page."""
+    by = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": group}]}
+    return {
+        "searchFilter": wanted,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "lifecycleFilter": "Active",
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "groupBy": by if group else None,
+    }
+
+
+def addresses(uri: str, page: str) -> dict[str, str]:
+    """Where MLflow's page at `page` shows the rows of each study that has such a view, by its name."""
+    with asking.answered(uri):
+        known = client(uri).search_experiments(order_by=["name ASC"])
+    return {
+        e.name.removeprefix(PREFIX): f"{page}/#/experiments/{quote(e.experiment_id)}/runs?viewStateShareKey={ROWS}"
+        for e in known
+        if e.name.startswith(PREFIX) and VIEW + ROWS in e.tags
+    }
