@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.networks import PaperSize
-from diga.engine.fit import Step
+from diga.engine.fit import Plans, Step
 from diga.engine.run import Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
 from diga.methods.translation import Translator
@@ -79,12 +79,7 @@ class Measured(Run):
         return self.left
 
     def fit(
-        self,
-        nets: Mapping[str, nn.Module],
-        step: Step,
-        plan: Plan,
-        keep: str = "student",
-        plans: Mapping[str, Plan] | None = None,
+        self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student", plans: Plans = None
     ) -> None:
         """The loop, after copies of the networks are made."""
         S, T = deepcopy(nets["student"]), deepcopy(nets["teacher"]).train()

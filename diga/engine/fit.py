@@ -21,16 +21,10 @@ if TYPE_CHECKING:
     from diga.engine.run import Run
 
 Step = Callable[[Pair, int], Updates]
+Plans = Mapping[str, Plan] | None  # of networks that descend otherwise than the rest
 
 
-def fit(
-    run: Run,
-    nets: nn.ModuleDict,
-    step: Step,
-    plan: Plan,
-    keep: str = "student",
-    plans: Mapping[str, Plan] | None = None,
-) -> None:
+def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "student", plans: Plans = None) -> None:
     """Descend `step` for `plan.steps` updates and leave `nets` as the run's artifact.
 
     `step(pair, t)` yields `(network, losses)` once per update: a segmentation method yields once, a

@@ -19,7 +19,7 @@ from diga.data.domain import Domain, domain
 from diga.data.manifest import class_weights, manifest
 from diga.engine import checkpoint, feed, labelling, parallel, pictures, scoring
 from diga.engine.evaluate import predict
-from diga.engine.fit import Step, finite, fit
+from diga.engine.fit import Plans, Step, finite, fit
 from diga.engine.spool import Spool
 from diga.errors import Diverged
 from diga.models import pretrained
@@ -165,12 +165,7 @@ class Run:
             checkpoint.write_weights(self.folder / "snapshots" / f"{done:08d}.pt", net.state_dict())
 
     def fit(
-        self,
-        nets: Mapping[str, nn.Module],
-        step: Step,
-        plan: Plan,
-        keep: str = "student",
-        plans: Mapping[str, Plan] | None = None,
+        self, nets: Mapping[str, nn.Module], step: Step, plan: Plan, keep: str = "student", plans: Plans = None
     ) -> None:
         """The training loop; see `diga.engine.fit.fit`."""
         fit(self, nn.ModuleDict(dict(nets)), step, plan, keep, plans)
