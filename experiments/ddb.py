@@ -151,7 +151,7 @@ def multi_target() -> Recipe:
     """
     changes = {
         "name": "ddb/multi_target",
-        "targets": ["cityscapes", "mapillary"],
-        "score.domains": ["cityscapes", "mapillary"],
+        "targets": ["cityscapes", "mapillary_ddb"],
+        "score.domains": ["cityscapes", "mapillary_ddb"],
     }
     return override(gta5_cityscapes(), changes)

@@ -174,7 +174,15 @@ def test_mapillary_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_every_layout_knows_the_nineteen_classes_and_what_is_void() -> None:
-    known = {"gta5": 36, "cityscapes": 35, "synthia": 23, "synscapes": 35, "bdd100k": 20, "mapillary": 66}
+    known = {
+        "gta5": 36,
+        "cityscapes": 35,
+        "synthia": 23,
+        "synscapes": 35,
+        "bdd100k": 20,
+        "mapillary": 66,
+        "mapillary_ddb": 66,
+    }
     assert {name: int((layout.table != UNKNOWN).sum()) for name, layout in LAYOUTS.items()} == known
     for layout in LAYOUTS.values():
         assert set(layout.table[layout.table != UNKNOWN].tolist()) == {*range(19), IGNORE}
@@ -316,3 +324,9 @@ def test_the_list_is_written_once_and_only_for_gta5(tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     assert "18,111 frames" in said
     assert len(file.read_text().split()) == 18_111
+
+
+def test_the_two_maps_of_mapillary_differ_in_eleven_indices() -> None:
+    tables = [LAYOUTS[name].table for name in ("mapillary", "mapillary_ddb")]
+    apart = {i for i in range(66) if tables[0][i] != tables[1][i]}
+    assert apart == {7, 8, 9, 10, 11, 14, 23, 41, 44, 46, 49}

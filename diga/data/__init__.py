@@ -15,4 +15,5 @@ LAYOUTS: dict[str, Layout] = {
     "cityscapes": cityscapes.LAYOUT,
     "bdd100k": bdd100k.LAYOUT,
     "mapillary": mapillary.LAYOUT,
+    "mapillary_ddb": mapillary.LAYOUT_DDB,
 }
