@@ -1,16 +1,26 @@
-"""`diga serve`: on this machine alone, and gone when it is told to go."""
+"""`diga serve`: on this machine alone, with every report and every run, and gone when it is told to go."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
+from diga.errors import StorageError
+from diga.report import published
+from diga.report.records import client, records
+from tests import make_records as make
 from tests import tiny
+from tests.browser import browser
 
 
 def free() -> int:
@@ -20,7 +30,7 @@ def free() -> int:
 
 
 def fetched(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:
         return str(answer.read().decode())
 
 
@@ -56,3 +66,95 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
     assert code == 128 + number
     assert "Traceback" not in errors
     assert tiny.until(lambda: not tiny.alive(started), 10)
+
+
+# --- what is on the pages ----------------------------------------------------------------
+
+
+@contextmanager
+def served(home: Path) -> Iterator[tuple[str, str]]:
+    """Addresses of MLflow's page and of the reports."""
+    page, reports = free(), free()
+    process = tiny.spawn(home, "serve", "--port", str(page), "--reports-port", str(reports))
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("MLflow")
+        yield f"http://127.0.0.1:{page}", f"http://127.0.0.1:{reports}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        tiny.ended(process, 30)
+
+
+@pytest.mark.slow
+def test_mlflow_shows_the_runs_of_a_study_by_row(tmp_path: Path) -> None:
+    """From the list of reports, by its links, to the report and to the rows of the study in MLflow's own page."""
+    place = tiny.place(tmp_path)
+    make.recorded(make.ladder(), place.home, pictures=1, uri=tiny.uri(place))
+    code, _, errors = tiny.diga(place.home, "report", "demo")
+    assert code == 0, errors
+    assert "does not carry" not in errors
+    with served(place.home) as (page, reports), browser() as tab:
+        tab.open(reports, 1280)
+        assert tab.complaints() == []
+        links = tab.value("[...document.links].map(a => a.href).join(' ')").split()
+        assert links[0] == f"{reports}/demo/index.html"
+        assert links[1].startswith(f"{page}/#/experiments/")
+        tab.open(links[0], 1280)
+        assert tab.value("document.title") == "Components of DiGA"
+        assert tab.complaints() == []
+        tab.open(links[1], 1600, 1200)
+        groups = "[...document.body.innerText.matchAll(/Group: (.+)/g)].map(m => m[1]).join('; ')"
+        assert tab.until(f"({groups}).includes('(iv)')", 60), tab.value("document.body.innerText")[:2000]
+        assert tab.value(groups) == "; ".join(make.LABELS)
+        shown = tab.value("document.body.innerText")
+        assert "Group by: row" in shown
+        assert "18" in shown
+        assert "does not exist" not in shown
+        assert f"{make.DOMAIN}/plain/last/miou" in shown
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetched(f"{reports}/demo/tables/")
+
+
+# --- a report in MLflow ------------------------------------------------------------------
+
+
+def test_the_run_of_the_study_carries_the_report(tmp_path: Path) -> None:
+    place = tiny.place(tmp_path)
+    uri = make.recorded(make.ladder(), place.home, pictures=1, uri=tiny.uri(place))
+    code, _, errors = tiny.typed(place.home, "report", "demo")
+    assert code == 0, errors
+    asked = client(uri)
+    experiment = asked.get_experiment_by_name("diga/demo")
+    (study,) = asked.search_runs([experiment.experiment_id], "tags.kind = 'study'")
+    carried = {f.path for f in asked.list_artifacts(study.info.run_id, "report")}
+    assert {"report/index.html", "report/claims.md", "report/tables", "report/figures"} <= carried
+    assert "report/evidence" not in carried
+    text = Path(asked.download_artifacts(study.info.run_id, "report/index.html", str(tmp_path))).read_bytes()
+    assert text == (place.home / "reports/demo/index.html").read_bytes()
+    views = {k: json.loads(v) for k, v in experiment.tags.items() if k.startswith(published.VIEW)}
+    assert set(views) == {published.VIEW + name for name in ("rows", "cells", "trouble")}
+    assert len(asked.search_runs([experiment.experiment_id], views[published.VIEW + "rows"]["searchFilter"])) == 18
+    assert asked.search_runs([experiment.experiment_id], views[published.VIEW + "trouble"]["searchFilter"]) == []
+    assert list(published.addresses(uri, "http://x")) == ["demo"]
+
+
+def test_a_store_that_takes_no_report_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tiny.place(tmp_path)
+    make.recorded(make.ladder(), place.home, uri=tiny.uri(place))
+
+    def refuses(*_: object) -> None:
+        raise StorageError("sqlite:///x", "attempt to write a readonly database")
+
+    monkeypatch.setattr(published, "publish", refuses)
+    code, said, errors = tiny.typed(place.home, "report", "demo")
+    assert code == 0
+    assert "index.html" in said
+    assert "does not carry the report: sqlite:///x: attempt to write a readonly database" in errors
+
+
+def test_a_report_in_mlflow_changes_no_number(tmp_path: Path) -> None:
+    place = tiny.place(tmp_path)
+    uri = make.recorded(make.ladder(), place.home, uri=tiny.uri(place))
+    before = records(uri, "demo").cells
+    assert tiny.typed(place.home, "report", "demo")[0] == 0
+    assert records(uri, "demo").cells.equals(before)

@@ -169,12 +169,12 @@ def test_a_line_is_what_rows_share(found: Evidence) -> None:
 
 def test_a_band_is_mean_and_deviation_over_seeds(found: Evidence) -> None:
     (line,) = curves.lines(found, "train")
-    band = curves.band(found.curves, line, "loss/source")
+    band = curves.band(found, line, "loss/source")
     assert band is not None
     assert (band.n, list(band.steps[:3])) == (3, [0, 1, 2])
     assert band.mean[0] == pytest.approx(2 + 0.1)
     assert band.sd == pytest.approx(np.full(80, 0.1))
-    assert curves.band(found.curves, line, "loss/none") is None
+    assert curves.band(found, line, "loss/none") is None
 
 
 def test_shares_of_a_class_that_is_not_there_are_none() -> None:

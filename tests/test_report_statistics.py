@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics as slow
 
@@ -109,3 +110,80 @@ def test_seeds_needed_is_the_first_number_that_is_enough(mean: float, sd: float,
 def test_no_difference_needs_no_number_of_seeds() -> None:
     assert s.seeds_still_needed(0.0, 1.0, 3) is None
     assert s.seeds_still_needed(0.5, 1.0, 1) is None
+
+
+# --- sign flips and Holm -----------------------------------------------------------------
+
+
+def slow_sign_flip(values: list[float]) -> float:
+    sums = [abs(math.fsum(s * v for s, v in zip(signs, values, strict=True))) for signs in _signs(len(values))]
+    return float(np.mean([total >= abs(math.fsum(values)) - 1e-9 for total in sums]))
+
+
+def _signs(n: int) -> list[tuple[int, ...]]:
+    return list(itertools.product((1, -1), repeat=n))
+
+
+@given(some.lists(some.integers(-30, 30).map(lambda k: k / 16), min_size=6, max_size=9))
+def test_sign_flips_are_all_counted(values: list[float]) -> None:
+    assert s.sign_flip(values) == pytest.approx(slow_sign_flip(values))
+
+
+def test_sign_flips_are_scipys() -> None:
+    values = list(np.random.default_rng(3).normal(0.4, 1, 11))
+    exact = stats.permutation_test((np.array(values),), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert s.sign_flip(values) == pytest.approx(exact.pvalue)
+
+
+def test_a_p_needs_six_pairs() -> None:
+    assert math.isnan(s.sign_flip([1.0] * 5))
+    assert s.sign_flip([1.0] * 6) == 2 / 64
+    assert s.sign_flip([0.0] * 6) == 1.0
+    assert math.isnan(s.between(dict.fromkeys(range(5), 1.0), dict.fromkeys(range(5), 0.0)).p)
+    assert s.between(dict.fromkeys(range(6), 1.0), dict.fromkeys(range(9), 0.0)).p == 2 / 64
+
+
+@pytest.mark.parametrize("n", [s.EXACT, s.EXACT + 1, 60])
+def test_many_pairs_are_halved_or_sampled(n: int) -> None:
+    """Where the normal approximation is good, both are near it."""
+    values = list(np.random.default_rng(n).normal(0.25, 1, n))
+    z = sum(values) / math.sqrt(sum(v * v for v in values))
+    assert s.sign_flip(values) == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.02)
+    assert s.sign_flip([1.0] * n) <= 1 / (s.FLIPS + 1)
+
+
+@pytest.mark.parametrize("n", [6, 8, 40])
+def test_where_nothing_differs_a_p_is_below_a_level_as_often_as_it_says(n: int) -> None:
+    rng = np.random.default_rng(n)
+    ps = np.array([s.sign_flip(list(rng.standard_t(3, n))) for _ in range(1500)])
+    for level in (0.05, 0.2):
+        assert (ps <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / len(ps))
+    assert (ps <= 0.2).mean() > 0.14
+
+
+@given(some.lists(some.floats(0, 1), max_size=6))
+def test_holm_is_the_slow_one(ps: list[float]) -> None:
+    """A hypothesis is rejected at a level when it and all smaller ones pass their step."""
+    found = s.holm(ps)
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    for k, i in enumerate(order):
+        steps = [(len(ps) - j) * ps[order[j]] for j in range(k + 1)]
+        assert found[i] == pytest.approx(min(1.0, max(steps)))
+
+
+def test_holm_leaves_what_is_no_test_alone() -> None:
+    found = s.holm([0.01, math.nan, 0.04])
+    assert (found[0], found[2]) == (0.02, 0.04)
+    assert math.isnan(found[1])
+
+
+def test_holm_is_wrong_about_a_table_once_in_twenty() -> None:
+    rng = np.random.default_rng(1)
+    tables = [min(s.holm([s.sign_flip(list(rng.normal(0, 1, 8))) for _ in range(6)])) for _ in range(600)]
+    assert np.mean(np.array(tables) < 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
+
+
+def test_an_infinite_value_is_no_value() -> None:
+    cells = frame(a={0: 0.4, 1: math.inf, 2: -math.inf})
+    assert s.over_seeds(cells, "m")["a"].n == 1
+    assert s.by_seed(cells, "a", "m") == {0: 0.4}

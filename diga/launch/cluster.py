@@ -73,6 +73,7 @@ def knock(address: str) -> None:
             raise StorageError(
                 f"Ray at {address}", getattr(failure, "strerror", None) or str(failure), ANSWERS
             ) from None
+    stay_here(address)
     words = [sys.executable, "-c", ASK, address]
     try:
         told = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, start_new_session=True)
@@ -83,10 +84,15 @@ def knock(address: str) -> None:
         raise StorageError(f"Ray at {address}", lines[-1][:300] if lines else "no answer", ANSWERS)
 
 
-def connect(address: str | None, cpus: int | None) -> None:
-    """Start Ray or join it."""
+def stay_here(address: str | None) -> None:
+    """Let Ray take a loopback address for what it is: else it asks for this host's own in its place."""
     if not address or address.startswith(("127.", "localhost")):
         os.environ.setdefault(*LOOPBACK)
+
+
+def connect(address: str | None, cpus: int | None) -> None:
+    """Start Ray or join it."""
+    stay_here(address)
     import ray  # reads its environment now
 
     workers = {"env_vars": {k: os.environ[k] for k in [*SETTINGS, *OURS] if k in os.environ}}

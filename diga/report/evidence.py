@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,25 @@ class Evidence:
     samples: tuple[Sample, ...] = ()
     labels: tuple[Sample, ...] = ()
     features: DataFrame | None = None
+
+    @cached_property
+    def told(self) -> dict[tuple[str, str], dict[int, float]]:
+        """Value by step, of every curve: a stage run and a name."""
+        found: dict[tuple[str, str], dict[int, float]] = {}
+        columns = (self.curves[c].tolist() for c in COLUMNS["curves"])
+        for fingerprint, step, name, value in zip(*columns, strict=True):
+            found.setdefault((fingerprint, name), {})[step] = value
+        return found
+
+    @cached_property
+    def made_of(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Stage runs of every row, in the order of its seeds, by stage."""
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        columns = (self.stages[c].tolist() for c in COLUMNS["stages"])
+        for row, _, stage, run in sorted(zip(*columns, strict=True), key=lambda line: line[1]):
+            rows = found.setdefault(stage, {})
+            rows[row] = (*rows.get(row, ()), run)
+        return found
 
     @property
     def classes(self) -> int:

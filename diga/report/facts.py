@@ -148,7 +148,8 @@ def cost(known: Records) -> list[Cost]:
 
 def duration(seconds: float) -> str:
     """Two units at most: 1 h 5 min."""
-    rest, parts = round(seconds), []
+    rest = round(seconds)
+    parts: list[str] = []
     for size, unit in SIZES:
         if rest >= size and len(parts) < 2:
             parts.append(f"{rest // size} {unit}")

@@ -16,6 +16,8 @@ from diga.report.texcheck import problems
 __all__ = ["escape", "problems", "table"]
 
 HEADING, LINE = 10, 8  # characters of a line of a heading, and of a group's for every column of TeX
+TALLEST = 40  # lines of a heading: no page is higher than TeX can measure
+LONG = 3000  # characters that one line of TeX can be measured with, surely
 FLOATS = {"table": 225, "table*": 492}  # points: a column, and the page, of a paper in two columns, and some air
 SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75}  # points of a letter, mostly a digit
 WAYS = [  # of printing a table, best first: float, size, points on either side of a column
@@ -119,7 +121,7 @@ def table(table: Table) -> str:
             r"% needs \usepackage{booktabs,amssymb}",
             f"\\begin{{{float_}}}[t]",
             r"\centering",
-            f"\\caption{{\\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
+            f"\\caption{{{_caption(table)}}}",
             f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.label.lower()).strip('-')}}}",
             r"\smallskip",
             size,
@@ -130,6 +132,12 @@ def table(table: Table) -> str:
             "",
         ]
     )
+
+
+def _caption(table: Table) -> str:
+    """Title and caption; a very long one in a box of the page's width, since TeX measures it in one line first."""
+    tex = f"\\textbf{{{escape(table.title)}.}} {escape(table.caption)}"
+    return tex if len(tex) < LONG else f"\\protect\\parbox[t]{{.9\\linewidth}}{{{tex}}}"
 
 
 def _tabular(table: Table) -> str:
@@ -198,7 +206,8 @@ def _stacked(text: str, most: int) -> str:
 
 
 def _broken(text: str, most: int) -> list[str]:
-    """A text in lines, broken at blanks and hyphens."""
+    """A text in at most about TALLEST lines, broken at blanks and hyphens."""
+    most = max(most, len(text) // TALLEST)
     lines: list[str] = []
     for word in re.findall(r"[^\s-]*-+|[^\s-]+", text):
         joined = lines[-1] + ("" if lines[-1].endswith("-") else " ") + word if lines else word

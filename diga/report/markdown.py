@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
 from diga.report.table import DAGGER, Cell, Column, Table, words
 
 MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;"} | {c: f"\\{c}" for c in "|`*_[]~$"})
+
+BEGINS = re.compile(r"^(\d{0,9})([#=+.)-])")
 
 
 def visible(text: str) -> str:
@@ -19,6 +22,11 @@ def visible(text: str) -> str:
 def escape(text: str) -> str:
     """A text that shows as it is and stays within its cell, heading or sentence."""
     return visible(text).translate(MARKUP)
+
+
+def paragraph(text: str) -> str:
+    """The same at the beginning of a line, where `#`, `-`, `+`, `=` and numbers mean something."""
+    return BEGINS.sub(r"\1\\\2", escape(text))
 
 
 def code(text: str) -> str:
@@ -33,7 +41,7 @@ def code(text: str) -> str:
 def table(table: Table) -> str:
     """Heading, pipe table, what is below it, and notes."""
     grids = [_grid(part) for part in (table, table.below) if part]
-    notes = [escape(note) for note in table.remarks]
+    notes = [paragraph(note) for note in table.remarks]
     return "\n\n".join([f"**{escape(table.title)}.** {escape(table.caption)}", *grids, *notes]) + "\n"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -86,11 +87,9 @@ def save(path: Path, uri: str, experiment: str, known: Snapshot) -> None:
     """Keep a snapshot; where that is not possible the next report costs as much as this one."""
     about = {"layout": LAYOUT, "uri": redacted(uri), "experiment": str(experiment)}
     about |= {"asked": known.asked, "gone": sorted(known.gone)}
-    try:
+    with suppress(OSError):  # the one before stays, and is as true as it was
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _bytes(known.runs, about))
-    except OSError:
-        path.unlink(missing_ok=True)
 
 
 def _bytes(table: pa.Table, about: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from diga.data.labels import colourise
 from diga.report import ablation, cells
 from diga.report.markdown import visible
 from diga.report.records import Records
-from diga.report.statistics import Verdict, by_seed, over_seeds
+from diga.report.statistics import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,8 +108,18 @@ def done_rows(known: Records) -> list[str]:
 def scored(known: Records) -> dict[str, float]:
     """Mean of the study's metric, plain and last, in percent, by row that has one."""
     metric = str(ablation.plain(cells.metric_of(known)))
-    means = over_seeds(known.done, metric)
-    return {label: cells.PERCENT * means[label].mean for label in done_rows(known) if label in means}
+    return {row: cells.PERCENT * mean for row in done_rows(known) if (mean := mean_of(known, row, metric)) is not None}
+
+
+def seeds_of(known: Records, row: str, metric: str) -> dict[int, float]:
+    """Values of a metric in one row by seed."""
+    return dict(known.values(metric).get(row, {}))
+
+
+def mean_of(known: Records, row: str, metric: str) -> float | None:
+    """Mean over seeds; None where there are none."""
+    values = seeds_of(known, row, metric)
+    return math.fsum(values.values()) / len(values) if values else None
 
 
 def subject(known: Records) -> tuple[str, str] | None:
@@ -124,5 +134,5 @@ def subject(known: Records) -> tuple[str, str] | None:
 
 def differences(known: Records, row: str, parent: str, metric: str) -> list[float]:
     """`row` less `parent`, in points, for every seed that both have."""
-    ours, theirs = by_seed(known.done, row, metric), by_seed(known.done, parent, metric)
+    ours, theirs = seeds_of(known, row, metric), seeds_of(known, parent, metric)
     return [cells.PERCENT * (value - theirs[seed]) for seed, value in ours.items() if seed in theirs]

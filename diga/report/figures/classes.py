@@ -19,12 +19,13 @@ from diga.report.figures.canvas import (
     bare,
     canvas,
     differences,
+    mean_of,
     scored,
     short,
     subject,
 )
 from diga.report.records import Records
-from diga.report.statistics import Difference, difference, over_seeds
+from diga.report.statistics import Difference, difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,8 @@ def bars(known: Records, found: Evidence, path: Path) -> str:
         for y, name in enumerate(here):
             values = differences(known, best, first, str(metric._replace(name=f"iou/{name}")))
             _gain(right, y, difference(values))
+        bare(right, "x")
+        right.spines["left"].set_visible(False)
         right.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
         right.tick_params(labelleft=False)
         right.set_xlabel("difference, points, paired by seed")
@@ -70,8 +73,8 @@ def _where(known: Records, found: Evidence) -> Metric:
 
 def _means(known: Records, row: str, metric: Metric, here: list[str]) -> list[float]:
     """Percent, NaN for a class without a number."""
-    found = [over_seeds(known.done, str(metric._replace(name=f"iou/{name}"))).get(row) for name in here]
-    return [PERCENT * f.mean if f else float("nan") for f in found]
+    found = [mean_of(known, row, str(metric._replace(name=f"iou/{name}"))) for name in here]
+    return [float("nan") if mean is None else PERCENT * mean for mean in found]
 
 
 def _bars(axes: Axes, here: list[str], best: list[float], first: list[float]) -> None:
@@ -97,8 +100,6 @@ def _beside(axes: Axes, text: str, at: tuple[float, float]) -> None:
 
 
 def _gain(axes: Axes, y: int, step: Difference) -> None:
-    bare(axes, "x")
-    axes.spines["left"].set_visible(False)
     if step.n == 0:
         return
     colour, is_settled = VERDICTS[step.verdict], step.verdict in ("holds", "reversed")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
 
 from diga.data.labels import CLASSES, COLOURS
 from diga.report import cells
@@ -40,21 +39,26 @@ class Band(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a curve is called, and the stage runs of its seeds."""
+    """What a curve is called, the stage runs of its seeds, and the first row that has them."""
 
     label: str
     fingerprints: tuple[str, ...]
+    row: str
 
 
 def lines(found: Evidence, stage: str) -> list[Line]:
     """A line for all rows that share the very stage runs of a stage, called by the first of them."""
     shared: dict[tuple[str, ...], list[str]] = {}
-    here = found.stages[found.stages["stage"] == stage]
-    for row in dict.fromkeys(here["row"]):
-        mine = here[here["row"] == row].sort_values("seed")
-        shared.setdefault(tuple(mine["fingerprint"]), []).append(row)
-    total = here["row"].nunique()
-    return [Line(_called(rows, total), runs) for runs, rows in shared.items()]
+    rows = found.made_of.get(stage, {})
+    for row in rows_of(found):
+        if row in rows:
+            shared.setdefault(rows[row], []).append(row)
+    return [Line(_called(same, len(rows)), runs, same[0]) for runs, same in shared.items()]
+
+
+def rows_of(found: Evidence) -> list[str]:
+    """Rows in the order that they were gathered in."""
+    return list(dict.fromkeys(found.stages["row"].tolist()))
 
 
 def _called(rows: Sequence[str], total: int) -> str:
@@ -63,19 +67,19 @@ def _called(rows: Sequence[str], total: int) -> str:
     return short(rows[0], 26) if len(rows) == 1 else f"{short(rows[0], 20)} and {len(rows) - 1} more"
 
 
-def band(curves: DataFrame, line: Line, name: str, smooth: int = 1) -> Band | None:
+def band(found: Evidence, line: Line, name: str, smooth: int = 1) -> Band | None:
     """Mean and spread over seeds of a value at the steps that all of them have; None where there are none."""
-    here = curves[(curves["name"] == name) & curves["fingerprint"].isin(line.fingerprints)]
-    if here.empty:
+    curves = [found.told[run, name] for run in dict.fromkeys(line.fingerprints) if (run, name) in found.told]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    if not steps:
         return None
-    table = here.pivot_table(index="step", columns="fingerprint", values="value").dropna().sort_index()
-    if smooth > 1 and len(table) > smooth:
-        table = table.rolling(smooth, center=True, min_periods=1).mean()
-    values = table.to_numpy(float)
-    if not len(values):
-        return None
-    sd = values.std(1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
-    return Band(table.index.to_numpy(), values.mean(1), sd, values.shape[1])
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    if smooth > 1 and len(steps) > smooth:
+        ones = np.ones(smooth)
+        weight = np.convolve(np.ones(len(steps)), ones, "same")
+        values = np.stack([np.convolve(v, ones, "same") / weight for v in values])
+    sd = values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(steps))
+    return Band(np.array(steps), values.mean(0), sd, len(values))
 
 
 # --- figures -----------------------------------------------------------------------------
@@ -161,28 +165,27 @@ def _span(axes: Axes) -> None:
 
 
 def _trained(found: Evidence) -> list[str]:
-    with_loss = set(found.curves[found.curves["name"].str.startswith("loss/")]["fingerprint"])
-    here = found.stages[found.stages["fingerprint"].isin(with_loss)]
-    distinct = here.groupby("stage")["fingerprint"].nunique()
-    return sorted(distinct.index, key=lambda stage: (distinct[stage], stage))  # what more rows share comes first
+    """Stages that told losses: what more rows share comes first."""
+    with_loss = {run for run, name in found.told if name.startswith("loss/")}
+    distinct = {stage: {run for runs in rows.values() for run in runs} for stage, rows in found.made_of.items()}
+    here = [stage for stage, runs in distinct.items() if runs & with_loss]
+    return sorted(here, key=lambda stage: (len(distinct[stage]), stage))
 
 
 def _names(found: Evidence, stage: str) -> list[str]:
-    runs = set(found.stages[found.stages["stage"] == stage]["fingerprint"])
-    here = found.curves[found.curves["fingerprint"].isin(runs)]["name"]
-    return sorted({n for n in here if n.startswith("loss/")})
+    runs = {run for runs in found.made_of[stage].values() for run in runs}
+    return sorted({name for run, name in found.told if run in runs and name.startswith("loss/")})
 
 
 def _scores(found: Evidence, domain: str) -> list[str]:
     """Stages with at least two snapshots scored."""
-    told = found.curves[found.curves["name"] == f"{domain}/plain/miou"]
-    many = told.groupby("fingerprint")["step"].nunique()
-    runs = set(many[many >= 2].index)
-    return list(dict.fromkeys(found.stages[found.stages["fingerprint"].isin(runs)]["stage"]))
+    name = f"{domain}/plain/miou"
+    many = {run for (run, told), curve in found.told.items() if told == name and len(curve) >= 2}
+    return [stage for stage, rows in found.made_of.items() if any(many & set(runs) for runs in rows.values())]
 
 
 def _has(found: Evidence, line: Line, name: str) -> bool:
-    return band(found.curves, line, name) is not None
+    return band(found, line, name) is not None
 
 
 # --- panels ------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ def _draw(
 
 def _bands(found: Evidence, stage: str, name: str, smooth: int) -> Iterator[tuple[Line, Band]]:
     for line in lines(found, stage):
-        if at := band(found.curves, line, name, smooth):
+        if at := band(found, line, name, smooth):
             yield line, at
 
 
@@ -236,9 +239,7 @@ def _look(found: Evidence, line: Line) -> tuple[str, Any]:
     """Colour and dash of the first row of a line, the same in every figure; what all rows share is ink."""
     if line.label == ALL:
         return INK, "-"
-    rows = list(dict.fromkeys(found.stages["row"]))
-    first = found.stages[found.stages["fingerprint"].isin(line.fingerprints)]["row"].iloc[0]
-    at = rows.index(first)
+    at = rows_of(found).index(line.row)
     return ROWS[at % len(ROWS)], DASHES[at % len(DASHES)]
 
 

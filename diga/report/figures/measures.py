@@ -19,12 +19,14 @@ from diga.report.figures.canvas import (
     canvas,
     colours_of,
     done_rows,
+    mean_of,
     scored,
+    seeds_of,
     short,
     wrapped,
 )
 from diga.report.records import Records
-from diga.report.statistics import Spread, by_seed, half_width, over_seeds
+from diga.report.statistics import Spread, half_width, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,15 +127,15 @@ def label_free(known: Records, _: Evidence, path: Path) -> str:
 
 
 def _points(known: Records, measure: str, means: dict[str, float]) -> dict[str, tuple[float, float]]:
-    found = over_seeds(known.done, measure)
-    return {row: (found[row].mean, means[row]) for row in means if row in found and np.isfinite(found[row].mean)}
+    found = {row: mean_of(known, row, measure) for row in means}
+    return {row: (mean, means[row]) for row, mean in found.items() if mean is not None}
 
 
 def _scatter(axes: Axes, known: Records, measure: str, metric: Metric, rows: list[str]) -> None:
     looks = colours_of(rows)
     for row in rows:
         colour, marker = looks[row]
-        x, y = by_seed(known.done, row, measure), by_seed(known.done, row, str(metric))
+        x, y = seeds_of(known, row, measure), seeds_of(known, row, str(metric))
         both = [(x[s], PERCENT * y[s]) for s in x if s in y]
         if both:
             axes.plot(*zip(*both, strict=True), marker, markersize=2.6, color=colour, alpha=0.5, linewidth=0)
@@ -144,7 +146,6 @@ def _scatter(axes: Axes, known: Records, measure: str, metric: Metric, rows: lis
     told = f"   ρ = {rho:+.2f}" if np.isfinite(rho) else ""
     axes.set_title(f"{short(measure.removeprefix(LABEL_FREE), 18)}{told}", fontsize=8.5, loc="left")
     axes.tick_params(labelsize=7)
-    axes.grid(axis="both")
     bare(axes, "both")
 
 

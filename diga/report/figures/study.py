@@ -23,11 +23,12 @@ from diga.report.figures.canvas import (
     bare,
     canvas,
     differences,
+    seeds_of,
     short,
     wrapped,
 )
 from diga.report.records import Records
-from diga.report.statistics import Difference, by_seed, half_width
+from diga.report.statistics import Difference, half_width
 from diga.report.table import number
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def ladder(known: Records, _: Evidence, path: Path) -> str:
     """Mean of every row, its 95 % interval and its seeds as dots."""
     metric = ablation.plain(cells.metric_of(known))
     rows = known.rows[:MOST]
-    values = [PERCENT * np.array(list(by_seed(known.done, row.label, str(metric)).values()), float) for row in rows]
+    values = [PERCENT * np.array(list(seeds_of(known, row.label, str(metric)).values()), float) for row in rows]
     if not any(len(v) for v in values):
         return ""
     labels = [wrapped(row.label, 13) for row in rows]
