@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from diga.data.streets import sheet
@@ -13,6 +15,8 @@ from diga.home import data_root, home
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
 FIGURES = ("samples.png", "ladder.png")
+QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars")
+OFFLINE = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
 def refresh() -> None:
@@ -22,13 +26,27 @@ def refresh() -> None:
         raise StorageError(report, "no report there", "`make demo` writes it")
     for name in FIGURES:
         shutil.copyfile(report / "figures" / name, DOCS / f"table3_{name}")
+    screenshot(report / "index.html", DOCS / "table3_page.png")
     sheet(data_root() / "streets", DOCS / "streets_sheet.png")
     table = (report / "tables" / "table3.md").read_text("utf8").strip()
     pictures = "![Validation images, truth, and what each row makes of them](docs/table3_samples.png)"
+    if (DOCS / "table3_page.png").exists():
+        pictures += "\n\n![The report's page in a browser](docs/table3_page.png)"
     readme = DOCS.parent / "README.md"
     head, rest = readme.read_text("utf8").split(BEGIN)
     _, tail = rest.split(END)
     readme.write_text(f"{head}{BEGIN}\n{table}\n\n{pictures}\n{END}{tail}", "utf8")
+
+
+def screenshot(page: Path, to: Path) -> None:
+    """The top of a page as a browser shows it; the picture of before stays where there is no browser."""
+    program = shutil.which("chromium")
+    if program is None:
+        return
+    with tempfile.TemporaryDirectory() as profile:
+        own = (f"--user-data-dir={profile}", "--window-size=1280,1400", f"--screenshot={to.resolve()}")
+        command = [program, *QUIET, *OFFLINE, *own, page.resolve().as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 if __name__ == "__main__":

@@ -291,9 +291,9 @@ def test_records_that_fail_at_the_end_fail_no_cell(tmp_path, monkeypatch):
     gone = place.home / "mlflow.db"
 
     class Vandal(Alone):
-        def send(self, run):
+        def send(self, run, wider):
             gone.write_bytes(b"rubbish " * 1000)
-            super().send(run)
+            super().send(run, wider)
 
     launched, states, _ = tiny.launch(study, place, lambda: mirror.contextmanager(lambda: (yield Vandal(place)))())
     assert states == {"done": 1}
