@@ -18,7 +18,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from diga.errors import ConfigError, StorageError
-from diga.report import latex, page, writers
+from diga.report import facts, latex, page, writers
 from diga.report.build import build, module_of, names_of_tables, slug, write
 from diga.report.facts import Told
 from diga.report.replacing import VERSIONS
@@ -120,11 +120,28 @@ def test_the_page_says_what_was_found_and_where(made: Path, demo: str) -> None:
 def test_claims_are_parted_by_what_they_are(made: Path) -> None:
     text = (made / "claims.md").read_text("utf8")
     assert "Of 5 comparisons: 3 hold, 2 tie, 0 reversed. Over seeds 0, 1, 2." in text
+    assert "3 of 5 hold: (i) over + MST; (iii) over (ii); (iv) over (iii)." in text
     supported, not_supported = text.split("## Supported")[1].split("## Not supported: zero is in the interval")
     assert supported.count(": holds: ") == 3
     assert not_supported.count(": tie: ") == 2
     assert not_supported.count("more would leave it out") == 2
     assert text.count("Published:") == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a over b: holds: +2.0 points. Published: +1.0.", "holds"),
+        ("a over b: holds: +2.0 points. Published: -1.0.", "reversed"),
+        ("a over b: reversed: -2.0 points. Published: -1.0.", "holds"),
+        ("a over b: tie: +0.1 points. Published: -1.0.", "tie"),
+        ("a over b: open: no seed is done in both rows. Published: +1.0.", "open"),
+        ("a over b: holds: +2.0 points. Published: 0.0.", ""),
+        ("a over b: holds: +2.0 points.", ""),
+    ],
+)
+def test_an_order_of_the_paper_has_its_own_sign(line: str, expected: str) -> None:
+    assert facts.order(line) == expected
 
 
 def test_a_study_without_numbers_claims_nothing() -> None:
@@ -144,8 +161,8 @@ def test_what_went_wrong_is_on_the_page(tmp_path: Path) -> None:
 
     text = page.text(Told(make.in_memory(make.ladder().changed(change)), {}))
     assert "18 cells (6 rows, 3 seeds), 12 done, 3 failed, 3 missing." in text
-    assert "- + MST, seed 0: failed: Diverged: loss is nan second \\| line\n" in text
-    assert "- (iv), seed 2: missing\n" in text
+    assert "- + MST, seeds 0, 1, 2: failed: Diverged: loss is nan second \\| line\n" in text
+    assert "- (iv), seeds 0, 1, 2: missing\n" in text
     assert "versions of the code" in text
     assert "uncommitted changes" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from diga.data.labels import COLOURS, IGNORE, palette
 from diga.report import evidence, figures
 from diga.report.build import spread
 from diga.report.evidence import Evidence, Sample
-from diga.report.figures import canvas, classes, curves, pictures
+from diga.report.figures import canvas, classes, curves, pictures, study
 from diga.report.records import Records, records
 from tests import make_records as make
 
@@ -147,6 +148,32 @@ def test_the_best_row_stands_against_the_first() -> None:
     assert canvas.subject(make.in_memory(make.ladder())) == ("(iv)", "Source-only")
     alone = make.in_memory(make.ladder().changed(lambda c: c if c.index == 0 else None))
     assert canvas.subject(alone) is None
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_ladder_has_a_line_and_other_studies_have_heights(flat: bool) -> None:
+    plotted: list[tuple[list[float], list[float]]] = []
+    axes = SimpleNamespace(plot=lambda x, y, **_: plotted.append((list(y if flat else x), list(x if flat else y))))
+    means = [float(i) for i in range(6)]
+    assert study._links(axes, make.in_memory(make.quirks()), means, flat)  # type: ignore[arg-type]
+    assert [y for _, y in plotted] == [[0.0, 0.0]] * 5
+    plotted.clear()
+    assert not study._links(axes, make.in_memory(make.ladder()), means, flat)  # type: ignore[arg-type]
+    assert [y for _, y in plotted] == [[float(i), i + 1.0] for i in range(5)]
+
+
+def test_many_rows_stand_below_each_other(tmp_path: Path) -> None:
+    known = make.in_memory(make.table7())
+    assert len(known.rows) == 12 > study.BESIDE
+    assert study.ladder(known, Evidence(), tmp_path / "ladder")
+    with Image.open(tmp_path / "ladder.png") as opened:
+        assert opened.size[0] == round(7.2 * canvas.DPI)
+
+
+def test_an_interval_of_two_seeds_does_not_make_the_frame() -> None:
+    low, high = canvas.frame([1.0, 2.0], [(-50.0, 50.0, 2), (0.5, 2.5, 3)])
+    assert (low, high) == pytest.approx((0.34, 2.66))
+    assert canvas.frame([3.0], []) == (2.0, 4.0)
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as some
 from scipy.stats import spearmanr
 
 from diga.errors import ConfigError
-from diga.report import ablation, build, cells, exchange, figures, latex, markdown
+from diga.report import ablation, build, cells, exchange, latex, markdown
 from diga.report.correlation import rank
 from diga.report.records import frame
 from diga.report.table import Cell, Table
@@ -520,15 +520,3 @@ def test_numbers_of_classes_come_from_parameters() -> None:
         for k, params in enumerate([{"classes": "16"}, {}])
     ]
     assert list(frame(runs)["classes"]) == ["16", ""]  # type: ignore[arg-type]
-
-
-def test_a_figure_shows_what_a_row_is_compared_with(tmp_path: Path) -> None:
-    """A ladder has its line; other studies have none."""
-    known = make.in_memory(make.quirks())
-    assert figures.ladder(known, cells.metric_of(known), tmp_path / "quirks.png")
-    axes = SimpleNamespace(plotted=[], plot=lambda x, y, **how: axes.plotted.append((list(x), list(y), how)))
-    assert figures._links(axes, known, [float(i) for i in range(6)])  # type: ignore[arg-type]
-    assert [y for _, y, _ in axes.plotted] == [[0.0, 0.0]] * 5
-    axes.plotted.clear()
-    assert not figures._links(axes, make.in_memory(make.ladder()), [float(i) for i in range(6)])  # type: ignore[arg-type]
-    assert [y for _, y, _ in axes.plotted] == [[float(i), i + 1.0] for i in range(5)]

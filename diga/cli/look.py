@@ -19,12 +19,13 @@ from diga.study import Study
 
 
 def list_() -> None:
-    """Recipes, studies, networks, masks and protocols by name."""
+    """Recipes, studies, networks, masks, label rules and protocols by name."""
     for title, kind in (("recipes", Recipe), ("studies", Study)):
         out.print(f"[bold]{title}[/bold]")
         for name, make in catalogue(kind).items():
-            out.print(f"  {name:28} {(make.__doc__ or '').splitlines()[0]}", markup=False)
-    modules = {"networks": "diga.models", "masks": "diga.ops.masks", "protocols": "diga.engine.protocols"}
+            out.print(f"  {name:32} {(make.__doc__ or '').splitlines()[0]}", markup=False)
+    modules = {"networks": "diga.models", "masks": "diga.ops.masks", "label rules": "diga.ops.rules"}
+    modules |= {"protocols": "diga.engine.protocols"}
     for title, module in modules.items():
         out.print(f"[bold]{title}[/bold]\n  {', '.join(sorted(names_in(module)))}")
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,23 +41,34 @@ def reachable(uri: str) -> None:
         parts = urlsplit(uri)
         kind, host, port = parts.scheme.partition("+")[0], parts.hostname, parts.port
     except ValueError:
-        raise StorageError(
-            redacted(uri), "no address", "such as sqlite:///mlflow.db or http://127.0.0.1:5000"
-        ) from None
+        example = "such as sqlite:///mlflow.db or http://127.0.0.1:5000"
+        raise StorageError(redacted(uri), "no address", example) from None
     if kind not in PORTS or not host:
         return
     try:
         if kind.startswith("http"):
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE):
-                return
-        socket.create_connection((host, port or PORTS[kind]), PATIENCE).close()
+            urllib.request.urlopen(f"{redacted(uri).rstrip('/')}/health", timeout=PATIENCE).close()
+        else:
+            socket.create_connection((host, port or PORTS[kind]), PATIENCE).close()
     except urllib.error.HTTPError:
         return  # it answers
-    except OSError as failure:
-        why = getattr(failure, "reason", failure)
-        raise StorageError(
-            redacted(uri), f"no answer: {_why(why)}", "start that server, or name another store"
-        ) from None
+    except (OSError, HTTPException) as failure:
+        why = f"no answer: {_why(getattr(failure, 'reason', failure))}"
+        raise StorageError(redacted(uri), why, "start that server, or name another store") from None
+    if not kind.startswith("http"):
+        _knock(uri)
+
+
+def _knock(uri: str) -> None:
+    """Connect once: of a database that is not there MLflow would go on asking for minutes."""
+    from sqlalchemy import create_engine
+
+    with answered(uri):
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 @contextmanager

@@ -15,14 +15,13 @@ from diga.report.table import Cell, Column, Table
 SHORT = {  # headings as papers have them; keys stay whole
     "sidewalk": "side.",
     "building": "build.",
-    "traffic light": "light",
-    "traffic sign": "sign",
     "vegetation": "veget.",
     "terrain": "terr.",
     "person": "pers.",
     "motorcycle": "moto.",
     "bicycle": "bike",
 }
+PUBLISHED = {"light": "traffic light", "sign": "traffic sign"}  # as papers call them
 OURS = "Ours, IoU (%)"
 
 
@@ -127,6 +126,7 @@ def published(records: Records, folder: Path, names: Sequence[str]) -> Table | N
         for name in names
     ]
     columns = (Column(key="paper", header="Method"), *about)
-    lines = {m: {f"paper_{k}": Cell(mean=v) for k, v in scores.items()} for m, scores in known.items()}
+    own = {PUBLISHED.get(name, name): f"paper_{name}" for name in names}
+    lines = {m: {own.get(k, k): Cell(mean=v) for k, v in scores.items()} for m, scores in known.items()}
     rows = tuple(ablation.line(columns, m, {"paper": Cell(text=m)} | found) for m, found in lines.items())
     return Table(title=ablation.PUBLISHED, caption="", label="", columns=columns, rows=rows) if rows else None

@@ -17,6 +17,7 @@ from diga.report.table import Cell, Table
 
 STATES = ("done", "failed", "running", "missing")
 TOLD = re.compile(r"(?P<what>.*?): (?P<verdict>holds|raises|tie|reversed|lowers|open): (?P<measured>.*)", re.DOTALL)
+PUBLISHED = re.compile(r"Published: ([+-]?[0-9.]+)\.$")
 KINDS = {"raises": "holds", "lowers": "reversed"}  # of rows that nobody says are better
 SIZES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -50,6 +51,18 @@ def claim(line: str) -> Claim:
     return Claim(found["what"], KINDS.get(word, word), word, found["measured"])
 
 
+def order(line: str) -> str:
+    """Whether a published order of two rows holds, ties, is reversed or open with us; "" where none is published.
+
+    A published step below zero holds where ours is below zero.
+    """
+    found, said = claim(line), PUBLISHED.search(line)
+    if not (found.verdict and said) or float(said[1]) == 0:
+        return ""
+    turned = {"holds": "reversed", "reversed": "holds"} if float(said[1]) < 0 else {}
+    return turned.get(found.verdict, found.verdict)
+
+
 def states(known: Records) -> Iterator[tuple[str, int, str]]:
     """Row, seed and state of every cell that the study asks for."""
     for row in known.rows:
@@ -65,14 +78,18 @@ def progress(known: Records) -> dict[str, int]:
 
 
 def missing(known: Records) -> list[str]:
-    """A line a cell that is not done, and why."""
+    """A line for the cells of a row that are not done for the same reason."""
     errors = dict(zip(zip(known.cells["row"], known.cells["seed"], strict=True), known.cells["error"], strict=True))
-    lines = []
+    seeds: dict[tuple[str, str], list[int]] = {}
     for label, seed, state in states(known):
         if state != "done":
             error = str(errors.get((label, seed), "") or "")
-            lines.append(f"{label}, seed {seed}: {state}{f': {error}' if error else ''}")
-    return lines
+            seeds.setdefault((label, f"{state}{f': {error}' if error else ''}"), []).append(seed)
+    return [f"{label}, {_seeds(which)}: {why}" for (label, why), which in seeds.items()]
+
+
+def _seeds(which: Sequence[int]) -> str:
+    return f"seed{'s' * (len(which) > 1)} {', '.join(map(str, which))}"
 
 
 def best(known: Records) -> tuple[str, Cell] | None:

@@ -1,4 +1,4 @@
-"""index.html: all of a report in one file that needs nothing else, neither network nor script.
+"""A report in one file, index.html, that needs nothing else: neither network nor script.
 
 Pictures are inside it, colours follow the reader's light or dark, and it holds on a telephone; its own policy forbids
 it to load anything.  Tables come from `diga.report.html`, and every text is escaped here or there.

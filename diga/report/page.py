@@ -78,7 +78,7 @@ def _cost(known: Records) -> Iterator[str]:
 
 def claims(told: Told) -> str:
     """claims.md: what the numbers support, what they do not, how many more seeds it would take, what words mean."""
-    parts = [f"# Claims of {escape(told.known.name)}", _count(told)]
+    parts = [f"# Claims of {escape(told.known.name)}", _count(told), *_orders(told)]
     found = [(facts.claim(line).verdict, line) for line in told.verdicts]
     for verdict, heading in GROUPS.items():
         lines = [line for kind, line in found if kind == verdict]
@@ -86,6 +86,18 @@ def claims(told: Told) -> str:
     if not found:
         parts.append("None yet.")
     return "\n\n".join([*parts, MEANING]) + "\n"
+
+
+def _orders(told: Told) -> Iterator[str]:
+    """Which orders of rows that a paper has published hold here."""
+    found = {facts.claim(line).what: order for line in told.verdicts if (order := facts.order(line))}
+    if not found:
+        return
+    yield "## Orders of the paper"
+    for kind, word in (("holds", "hold"), ("tie", "tie"), ("reversed", "reversed"), ("open", "open")):
+        same = [what for what, order in found.items() if order == kind]
+        if same:
+            yield f"{len(same)} of {len(found)} {word}: {escape('; '.join(same))}."
 
 
 def _count(told: Told) -> str:

@@ -15,7 +15,8 @@ KNOWN = frozenset(
     re.findall(
         r"\w+",
         """
-        centering caption label parbox protect linewidth footnotesize scriptsize shortstack setlength tabcolsep toprule midrule
+        centering caption label parbox protect linewidth
+        footnotesize scriptsize shortstack setlength tabcolsep toprule midrule
         bottomrule cmidrule par
         smallskip medskip multicolumn hphantom rlap textbf underline checkmark pm to leftarrow
         leftrightarrow times leq geq approx

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ ROWS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#b8860b", "#56b4e9")  # after Okabe
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))  # and without any colour
 VERDICTS: dict[Verdict, str] = {"holds": BLUE, "reversed": ORANGE, "tie": SOFT, "open": SOFT}
 DPI = 150
+WIDER = " An interval of two seeds may be wider than the frame."
 LONGEST = 34  # characters of a label in a figure: tables hold the whole
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -82,6 +83,15 @@ def bare(axes: Axes, grid: str = "y") -> None:
 
 
 HALO = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}  # behind a number
+
+
+def frame(values: Iterable[float], intervals: Iterable[tuple[float, float, int]]) -> tuple[float, float]:
+    """Bounds that hold all values, and all intervals of three or more: those of two are often many times as wide."""
+    ends = [end for low, high, n in intervals if n >= 3 for end in (low, high)]
+    known = [v for v in (*values, *ends) if math.isfinite(v)]
+    low, high = min(known), max(known)
+    air = 0.08 * (high - low) or 1.0
+    return low - air, high + air
 
 
 def class_colours(classes: int) -> list[tuple[float, float, float]]:

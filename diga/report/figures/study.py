@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from diga.report.figures.canvas import (
     INK,
     SOFT,
     VERDICTS,
+    WIDER,
     bare,
     canvas,
     differences,
+    frame,
     seeds_of,
     short,
     wrapped,
@@ -35,62 +38,91 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 40  # rows of a figure
+BESIDE = 8  # rows that have room side by side
 
 
 def ladder(known: Records, _: Evidence, path: Path) -> str:
-    """Mean of every row, its 95 % interval and its seeds as dots."""
+    """Mean of every row, its 95 % interval and its seeds as dots; many rows stand below each other."""
     metric = ablation.plain(cells.metric_of(known))
     rows = known.rows[:MOST]
     values = [PERCENT * np.array(list(seeds_of(known, row.label, str(metric)).values()), float) for row in rows]
     if not any(len(v) for v in values):
         return ""
-    labels = [wrapped(row.label, 13) for row in rows]
-    below = 0.25 + 0.15 * max(2, *(text.count("\n") + 1 for text in labels))  # inches, for the labels
-    width, height = 1.1 + 1.05 * max(len(values), 5), 2.9 + below
-    with canvas(width, height, path) as figure:
-        axes = figure.add_axes((0.6 / width, below / height, 1 - 0.7 / width, 1 - (below + 0.15) / height))
-        means = [float(v.mean()) if len(v) else math.nan for v in values]
-        has_dots = _links(axes, known, means)
-        for x, (seeds, mean) in enumerate(zip(values, means, strict=True)):
-            _rung(axes, x, seeds, mean)
-        axes.set_xticks(range(len(values)), labels)
-        axes.set_xlim(-0.5, len(values) - 0.5)
-        axes.set_ylabel("mIoU (%)")
-        bare(axes)
+    means = [float(v.mean()) if len(v) else math.nan for v in values]
+    flat = len(rows) > BESIDE
+    with _page(path, [row.label for row in rows], flat) as axes:
+        has_dots = _links(axes, known, means, flat)
+        for at, (seeds, mean) in enumerate(zip(values, means, strict=True)):
+            _rung(axes, at, seeds, mean, flat)
+        halves = [half_width(float(v.std(ddof=1)), len(v)) if len(v) > 1 else 0.0 for v in values]
+        spans = [(m - h, m + h, len(v)) for m, h, v in zip(means, halves, values, strict=True)]
+        (axes.set_xlim if flat else axes.set_ylim)(*frame((x for v in values for x in v), spans))
+        (axes.set_xlabel if flat else axes.set_ylabel)("mIoU (%)")
+        bare(axes, "x" if flat else "y")
     dotted = " Dotted: the height of the row that each is compared with." if has_dots else ""
     more = f" The first {MOST} of {len(known.rows)} rows." if len(known.rows) > MOST else ""
+    wider = WIDER if any(len(v) == 2 for v in values) else ""
     return (
         f"mIoU on {metric.where}, last checkpoint: mean, Student's 95 % interval over seeds, and every seed as a dot."
-        f"{dotted}{more}"
+        f"{dotted}{wider}{more}"
     )
 
 
-def _links(axes: Axes, known: Records, means: Sequence[float]) -> bool:
+@contextmanager
+def _page(path: Path, rows: Sequence[str], flat: bool) -> Iterator[Axes]:
+    """Axes with a row at every tick: side by side, or below each other where they are many."""
+    if flat:
+        width, height = 7.2, 0.8 + 0.34 * len(rows)
+        place = (0.30, 0.5 / height, 0.675, 1 - 0.6 / height)
+    else:
+        below = 0.25 + 0.15 * max(2, *(wrapped(row, 13).count("\n") + 1 for row in rows), 2)  # inches, for the labels
+        width, height = 1.1 + 1.05 * max(len(rows), 5), 2.9 + below
+        place = (0.6 / width, below / height, 1 - 0.7 / width, 1 - (below + 0.15) / height)
+    with canvas(width, height, path) as figure:
+        axes = figure.add_axes(place)
+        if flat:
+            axes.set_yticks(range(len(rows)), [short(row) for row in rows], fontsize=8)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+        else:
+            axes.set_xticks(range(len(rows)), [wrapped(row, 13) for row in rows])
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+        yield axes
+
+
+def _turned(x: Any, y: Any, flat: bool) -> tuple[Any, Any]:
+    return (y, x) if flat else (x, y)
+
+
+def _links(axes: Axes, known: Records, means: Sequence[float], flat: bool) -> bool:
     """A line up a ladder; elsewhere the height of the row that each is compared with, dotted: whether there are any."""
     place = {row.label: i for i, row in enumerate(known.rows[: len(means)])}
     pairs = [(x, place[row.parent]) for x, row in enumerate(known.rows[: len(means)]) if row.parent in place]
     is_ladder = all(below == x - 1 for x, below in pairs)
     for x, below in pairs:
         if is_ladder:
-            axes.plot([below, x], [means[below], means[x]], color=FAINT, linewidth=2, zorder=1)
+            axes.plot(*_turned([below, x], [means[below], means[x]], flat), color=FAINT, linewidth=2, zorder=1)
         else:
-            axes.plot([x - 0.35, x + 0.35], [means[below]] * 2, color=SOFT, linewidth=1.2, linestyle=":", zorder=1)
+            ends = _turned([x - 0.35, x + 0.35], [means[below]] * 2, flat)
+            axes.plot(*ends, color=SOFT, linewidth=1.2, linestyle=":", zorder=1)
     return not is_ladder
 
 
-def _rung(axes: Axes, x: int, seeds: NDArray[Any], mean: float) -> None:
+def _rung(axes: Axes, at: int, seeds: NDArray[Any], mean: float, flat: bool) -> None:
     if len(seeds) == 0:
-        axes.annotate("--", (x, 0.03), xycoords=("data", "axes fraction"), ha="center", color=SOFT)
+        where = ("axes fraction", "data") if flat else ("data", "axes fraction")
+        axes.annotate("--", _turned(at, 0.03, flat), xycoords=where, ha="center", va="center", color=SOFT)
         return
     if len(seeds) >= 2:
         half = half_width(float(seeds.std(ddof=1)), len(seeds))
-        axes.errorbar(x, mean, yerr=half, color=INK, capsize=3, linewidth=1.2, zorder=2)
-    axes.plot(x, mean, marker="_", markersize=15, markeredgewidth=2.4, color=INK, zorder=3)
-    spread = np.linspace(-0.09, 0.09, len(seeds)) if len(seeds) > 1 else [0.0]
-    axes.plot(x + np.asarray(spread), seeds, "o", markersize=4.5, color=BLUE, alpha=0.75, markeredgewidth=0, zorder=4)
-    axes.annotate(
-        f"{mean:.1f}", (x, mean), xytext=(11, -3), textcoords="offset points", fontsize=8.5, weight="bold", bbox=HALO
-    )
+        ends = _turned([at, at], [mean - half, mean + half], flat)
+        axes.plot(*ends, color=INK, linewidth=1.2, marker="|" if flat else "_", markersize=5, zorder=2)
+    size, mark = (9, "|") if flat else (15, "_")
+    axes.plot(*_turned(at, mean, flat), marker=mark, markersize=size, markeredgewidth=2.4, color=INK, zorder=3)
+    spread = at + (np.linspace(-0.09, 0.09, len(seeds)) if len(seeds) > 1 else np.zeros(1))
+    axes.plot(*_turned(spread, seeds, flat), "o", markersize=4.5, color=BLUE, alpha=0.75, markeredgewidth=0, zorder=4)
+    shift, side = ((0, 7), "center") if flat else ((11, -3), "left")
+    look: dict[str, Any] = {"fontsize": 7.5 if flat else 8.5, "weight": "bold", "bbox": HALO, "ha": side, "zorder": 5}
+    axes.annotate(f"{mean:.1f}", _turned(at, mean, flat), xytext=shift, textcoords="offset points", **look)
 
 
 # --- steps -------------------------------------------------------------------------------
@@ -110,6 +142,9 @@ def deltas(known: Records, _: Evidence, path: Path) -> str:
         axes.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
         for y, label in enumerate(shown):
             _step(axes, y, steps[label], differences(known, label, parents[label], str(metric)))
+        points = [v for label in shown for v in differences(known, label, parents[label], str(metric))]
+        spans = [(PERCENT * s.low, PERCENT * s.high, s.n) for s in map(steps.__getitem__, shown)]
+        axes.set_xlim(*frame((0.0, *points), spans))
         names = [f"{wrapped(label, 34)}\nover {short(parents[label], 30)}" for label in shown]
         axes.set_yticks(range(len(shown)), names, fontsize=7.5, linespacing=1.05)
         axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -120,6 +155,7 @@ def deltas(known: Records, _: Evidence, path: Path) -> str:
         f"Every row less the row it is compared with, on {metric.where}: mean, Student's 95 % interval, and every pair "
         "of seeds. Filled blue: the interval is above zero; filled orange: below; hollow grey: zero is in it, or there "
         "is one pair. Intervals are one by one, not corrected for how many there are."
+        f"{WIDER if any(step.n == 2 for step in steps.values()) else ''}"
     )
 
 
