@@ -199,7 +199,10 @@ def test_status_and_report(home):
     told = said(home, "status", "diga/streets")
     assert "diga/streets" in told
     assert "done" in told
-    told = said(home, "report", "diga/streets")
+    code, told, errors = tiny.typed(home, "report", "diga/streets")
+    assert code == 0
+    # a checkout that somebody works on says so
+    assert all(line.startswith("warning: ") and "uncommitted" in line for line in errors.splitlines())
     assert "report.md" in told
     assert "diga serve" in told
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -143,6 +143,12 @@ def sign_flip(values: Sequence[float]) -> float:
 
     Exact up to EXACT values; of more, the share among FLIPS signs that are always the same, theirs counted in.
     """
+    return _flipped(tuple(values))
+
+
+@lru_cache(4096)
+def _flipped(values: tuple[float, ...]) -> float:
+    """`sign_flip` of values that a report asks about several times."""
     n = len(values)
     if n < FEWEST or not np.isfinite(values).all():
         return math.nan
