@@ -6,6 +6,7 @@ is new alone.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 PORT = 5000
+SELDOM = 200_000  # objects made between two looks for garbage
 PATIENCE = 60.0  # seconds MLflow may take to come up
 
 
@@ -48,6 +50,7 @@ def report(
     tracking: Tracking = None,
 ) -> None:
     """Write a study's tables, in every form, its figures, claims and pages; partial results will do."""
+    gc.set_threshold(SELDOM)  # what a report makes lives as long as its process: looking through it is a seventh of all
     from diga.report.build import write
     from diga.report.snapshot import redacted
 

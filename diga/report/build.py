@@ -7,23 +7,20 @@ from, a store or a report that has kept them; tables are written by `diga.report
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
+from diga.files import slug
 from diga.report import evidence, figures, index, page, snapshot, writers
 from diga.report.cells import shown_domain
 from diga.report.facts import Told
 from diga.report.records import Records, records
 from diga.report.replacing import replacing
 
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of one system
-HASHED = re.compile(r".*-[0-9a-f]{8}")
 MOST_ROWS = 6  # predictions side by side in one figure
 DEFAULT_TABLES = ("table3",)
 
@@ -98,19 +95,3 @@ def module_of(name: str) -> ModuleType:
     if name not in known:
         raise ConfigError("study.tables", f"no table {name!r}", expected_one_of(str(name), known))
     return importlib.import_module(f"reports.{name}")
-
-
-# --- where -------------------------------------------------------------------------------
-
-
-def slug(name: str) -> str:
-    """A file name for any text: itself when it is harmless, else what is harmless of it and a hash.
-
-    Two names never share a slug but by a collision of eight hexadecimal digits, and a name that looks
-    as if it had been hashed is hashed again.
-    """
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:64].strip(".-_")
-    if clean and clean == name and not RESERVED.fullmatch(name) and not HASHED.fullmatch(name):
-        return clean
-    digest = hashlib.sha256(name.encode("utf8", "surrogatepass")).hexdigest()[:8]
-    return f"{clean or 'study'}-{digest}"

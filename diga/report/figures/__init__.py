@@ -6,9 +6,12 @@ there is nothing to draw.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from diga.report.evidence import Evidence
 from diga.report.figures import classes, curves, embedding, measures, pictures, study
@@ -36,6 +39,8 @@ class Figure(NamedTuple):
     kind: Kind
 
 
+_held: tuple[Any, ...] = ()  # by a process that draws: records, evidence and folder
+
 PARTS = (
     Part("ladder", "Scores", study.ladder, "no cell has the study's metric yet"),
     Part("deltas", "Steps", study.deltas, "no row and the row it is compared with share a finished seed"),
@@ -54,13 +59,24 @@ PARTS = (
 
 
 def draw(known: Records, found: Evidence, folder: Path) -> tuple[list[Figure], dict[str, str]]:
-    """Draw what can be drawn into `folder`; of the others, by title, what is missing."""
+    """Draw what can be drawn into `folder`, on all cores; of the others, by title, what is missing."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_pdf  # noqa: F401  (before the fork: once, and not once a core)
+
     folder.mkdir(parents=True, exist_ok=True)
-    drawn, missing = [], {}
-    for part in PARTS:
-        caption = part.drawn(known, found, folder / part.name)
-        if caption:
-            drawn.append(Figure(part.name, part.title, caption, part.kind))
-        else:
-            missing[part.title] = part.lacking
-    return drawn, missing
+    context = multiprocessing.get_context("fork")  # what is drawn need not travel: the children have it
+    with ProcessPoolExecutor(os.cpu_count(), context, _hold, (known, found, folder)) as crew:
+        captions = dict(zip(PARTS, crew.map(_drawn, range(len(PARTS))), strict=True))
+    drawn = [Figure(part.name, part.title, caption, part.kind) for part, caption in captions.items() if caption]
+    return drawn, {part.title: part.lacking for part, caption in captions.items() if not caption}
+
+
+def _hold(*what: object) -> None:
+    global _held
+    _held = what
+
+
+def _drawn(place: int) -> str:
+    known, found, folder = _held
+    part = PARTS[place]
+    return part.drawn(known, found, folder / part.name)

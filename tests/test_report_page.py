@@ -1,0 +1,205 @@
+"""A reader's index.html: opened from disk in a real browser, wide and narrow, light and dark, alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from diga.report import facts, index, shelf
+from diga.report.build import build, write
+from diga.report.facts import Told
+from tests import make_records as make
+from tests.browser import Page, browser
+from tests.test_report_build import HOSTILE
+
+WIDE, NARROW = 1280, 390
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+VOID = {"meta", "link", "img", "br", "col"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = make.ladder().changed(lambda c: None if (c.index, c.seed) == (4, 2) else c)
+    uri = make.recorded(spec, tmp_path_factory.mktemp("demo"), pictures=2)
+    return build("demo", uri, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Page]:
+    with browser() as page:
+        yield page
+
+
+class Outline(HTMLParser):
+    """Tags in their nesting, addresses, and texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        assert not any(name.startswith("on") for name in known), attrs
+        self.tags.append(tag)
+        self.links += [v for k in ("href", "src") if (v := known.get(k))]
+        self.ids += [v] if (v := known.get("id")) else []
+        self.stack += [] if tag in VOID else [tag]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def outline(text: str) -> Outline:
+    found = Outline()
+    found.feed(text)
+    found.close()
+    assert found.stack == []
+    return found
+
+
+# --- in a browser ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_it_holds_at_every_width(tab: Page, made: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    alone = shutil.copyfile(made / "index.html", tmp_path / "alone.html")  # nothing beside it
+    tab.open(alone.as_uri(), width, dark=dark, telephone=width == NARROW)
+    assert tab.value(OVERFLOW) == 0
+    assert tab.complaints() == []
+    assert [a for a in tab.asked_for() if not a.startswith("data:")] == [alone.as_uri()]
+    assert tab.value("[...document.images].length") == 9
+    assert tab.value("[...document.images].every(i => i.complete && i.naturalWidth > 200)")
+    outside = "[...document.querySelectorAll('p, h1, h2, h3, li, dd, pre, .table, .scroll')]"
+    assert tab.value(f"{outside}.filter(e => e.getBoundingClientRect().right > innerWidth + 1).length") == 0
+    small = "[...document.querySelectorAll('p, li, td, th, a')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+    assert tab.value(f"Math.min(...{small})") >= 12
+    ground = tab.value("getComputedStyle(document.body).backgroundColor")
+    light = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+    assert (light < 60) == dark
+    assert tab.picture(tmp_path / "page.png").stat().st_size > 50_000
+
+
+def test_colours_of_classes_are_never_changed(tab: Page, made: Path) -> None:
+    tab.open((made / "index.html").as_uri(), WIDE, dark=True)
+    changed = "[...document.querySelectorAll('figure')].filter(f => getComputedStyle(f.querySelector('img')).filter"
+    names = set(tab.value(f"{changed} !== 'none').map(f => f.id).join(' ')").split())
+    assert names == {"figure-ladder", "figure-deltas", "figure-losses", "figure-snapshots"}
+
+
+def test_texts_can_be_read_on_their_ground(tab: Page, made: Path) -> None:
+    """Contrast of 4.5 or more, as WCAG asks for."""
+    for dark in (False, True):
+        tab.open((made / "index.html").as_uri(), WIDE, dark=dark)
+        read = "getComputedStyle(document.documentElement).getPropertyValue"
+        of = {n: tab.value(f"{read}('--{n}').trim()") for n in ("paper", "ink", "soft", "blue", "orange", "link")}
+        for name in ("ink", "soft", "blue", "orange", "link"):
+            assert contrast(of[name], of["paper"]) >= 4.5, (name, dark)
+
+
+def contrast(one: str, other: str) -> float:
+    """Ratio of relative luminances of two #rrggbb."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_hostile_names_do_nothing_in_a_browser(tab: Page, tmp_path: Path) -> None:
+    spec = make.ladder(" ".join(HOSTILE)[:3000], seeds=[0, 1])
+    rows = [r | {"label": HOSTILE[i + 14]} for i, r in enumerate(spec.study["rows"])]
+    spec = spec.declared(rows=rows, title=HOSTILE[19]).changed(lambda c: make.replace(c, row=HOSTILE[c.index + 14]))
+    folder = write(make.in_memory(spec), tmp_path)
+    for width in (WIDE, NARROW):
+        tab.open((folder / "index.html").as_uri(), width)
+        assert tab.value(OVERFLOW) == 0
+        assert tab.complaints() == []
+        assert tab.value("document.scripts.length") == 0
+    assert HOSTILE[19] == "<script>alert(1)</script>"
+    assert tab.value("document.title") == HOSTILE[19]
+
+
+# --- as text -----------------------------------------------------------------------------
+
+
+def test_it_is_well_formed_and_all_its_links_lead_somewhere(made: Path) -> None:
+    found = outline((made / "index.html").read_text("utf8"))
+    assert not {"script", "iframe", "object", "form"} & set(found.tags)
+    assert len(found.ids) == len(set(found.ids))
+    for link in found.links:
+        if link.startswith("#"):
+            assert link[1:] in found.ids
+        elif not link.startswith("data:"):
+            assert (made / link).is_file(), link
+    assert found.tags.count("table") == 3
+    assert found.tags.count("figure") == 9
+
+
+def test_it_says_what_is_missing_and_how_to_go_on(made: Path) -> None:
+    said = " ".join(outline((made / "index.html").read_text("utf8")).texts)
+    for expected in (
+        "6 rows × 3 seeds = 18 cells",
+        "Highest mean:",
+        "(iii), seed 2: missing",
+        "Features: no cell left features.parquet",
+        "diga ablate demo --seeds 0,1,2 && diga report demo",
+        "diga report --from .",
+        "16 s",
+        "abc1234",
+    ):
+        assert expected in said, expected
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_becomes_markup(name: str, tmp_path: Path) -> None:
+    spec = make.ladder(name, seeds=[0, 1]).declared(title=name)
+    rows = [row | {"label": name if row["index"] == 2 else row["label"]} for row in spec.study["rows"]]
+    spec = spec.declared(rows=rows).changed(
+        lambda c: make.replace(c, row=name if c.index == 2 else c.row, error=name, git=name, status="failed")
+    )
+    told = Told(make.in_memory(spec), {}, (), {name: name}, [f"{name} over {name}: tie: {name}", name])
+    found = outline(index.text(told, tmp_path))
+    plain = outline(index.text(Told(make.in_memory(make.ladder(seeds=[0, 1])), {}), tmp_path))
+    assert set(found.tags) - {"ul", "li", "span", "b"} <= set(plain.tags)
+    assert all(link.startswith(("#", "data:image/svg")) for link in found.links)
+    assert not {"\u202e", "\u2067", "\u200f", "\x00"} & set(" ".join(found.texts))
+
+
+def test_a_verdict_is_parted() -> None:
+    told = facts.claim("(i) over + MST: raises: +5.70 points, n = 3.")
+    assert told == ("(i) over + MST", "holds", "raises", "+5.70 points, n = 3.")
+    assert facts.claim("a remark: nothing is compared").verdict == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0 s"), (59.6, "1 min"), (3600, "1 h"), (3725, "1 h 2 min"), (90061, "1 d 1 h")]
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert facts.duration(seconds) == expected
+
+
+# --- the list of reports -----------------------------------------------------------------
+
+
+def test_the_list_has_every_report_and_its_runs(made: Path) -> None:
+    text = shelf.text(made.parent, {"demo": "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=rows"})
+    found = outline(text)
+    assert found.links[1:] == ["demo/index.html", "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=rows"]
+    assert "17 done · written " in " ".join(found.texts)
+    assert "No report yet" in shelf.text(made / "tables", {})

@@ -1,0 +1,133 @@
+"""Tables 1 and 2 of DiGA, and what things cost: from records, beside what was published."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from diga.data.labels import CLASSES
+from diga.errors import ConfigError
+from diga.report import exchange, latex, markdown
+from diga.report.records import Records
+from diga.report.table import Cell, Table
+from reports import costs, table1, table2
+from tests import make_records as make
+
+PAPER = Path(table1.__file__).parent / "paper"
+FILES = {"table1": "diga_table1_gta5_cityscapes.csv", "table2": "diga_table2_synthia_cityscapes.csv"}
+both = pytest.mark.parametrize("module", [table1, table2], ids=list(FILES))
+
+
+def known(module: object, **changes: object) -> Records:
+    name = str(getattr(module, "__name__", "")).rpartition(".")[2]
+    return make.in_memory(make.ladder().declared(reference=FILES.get(name, ""), **changes))
+
+
+def column(table: Table, key: str) -> dict[str, Cell]:
+    at = [c.key for c in table.columns].index(key)
+    return {row.key: row.cells[at] for row in table.rows}
+
+
+@both
+def test_what_was_published_stands_below_number_by_number(module) -> None:
+    table = module.table(known(module))
+    name = FILES[module.__name__.rpartition(".")[2]]
+    lines = list(csv.DictReader((PAPER / name).open(encoding="utf8")))
+    assert table.below is not None
+    assert [row.key for row in table.below.rows] == [line["method"] for line in lines]
+    for row, line in zip(table.below.rows, lines, strict=True):
+        found = {c.key.removeprefix("paper_"): cell for c, cell in zip(table.below.columns, row.cells, strict=True)}
+        for key, text in list(line.items())[1:]:
+            cell = found[key.removeprefix("traffic ")]
+            assert (f"{cell.mean:.1f}" if cell.is_number else "") == text, (row.key, key)
+    assert not table.below.best
+    assert "Table 1" in " ".join(table.notes) or "Table 2" in " ".join(table.notes)
+
+
+def test_nineteen_classes_and_their_mean() -> None:
+    records = known(table1)
+    table = table1.table(records)
+    assert [c.key for c in table.columns][1:21] == [*CLASSES, "miou"]
+    assert column(table, "miou")["(iv)"].mean == pytest.approx(100 * sum(make.score(5, s) for s in range(3)) / 3)
+    assert {cell.status for cell in column(table, "train").values()} == {"n/a"}
+    assert any("n/a" in note and "train" in note for note in table.notes)
+    assert "Reads target labels" in {c.group for c in table.columns}
+
+
+def test_sixteen_classes_and_the_means_of_sixteen_and_thirteen() -> None:
+    table = table2.table(known(table2))
+    keys = [c.key for c in table.columns]
+    assert not {"terrain", "truck", "train"} & set(keys)
+    assert keys[1:19][-2:] == ["miou16", "miou13"]
+    assert len(keys[1:17]) == 16
+    means = {key: column(table, key)["(iv)"].mean for key in ("miou16", "miou13")}
+    assert means["miou13"] - means["miou16"] == pytest.approx(2)
+    assert [c.header for c in table.columns][17:19] == ["mIoU", "mIoU*"]
+    assert "without wall, fence and pole" in table.notes[0]
+    assert "(iv) over (iii): holds" in table2.verdicts(known(table2))[-1]
+
+
+@both
+def test_how_many_classes_a_step_raises(module) -> None:
+    (note,) = [n for n in module.table(known(module)).notes if n.startswith("Classes that rise")]
+    many = 18 if module is table1 else 16
+    assert f"(iv) over (iii) {many} of {many} ({many} surely, 0 surely fall)" in note
+
+
+@both
+def test_they_compile_and_say_what_is_missing(module) -> None:
+    for spec in (make.ladder(), make.ladder().changed(lambda c: c if c.index < 3 else None), make.ladder(seeds=[0])):
+        table = module.table(make.in_memory(spec.declared(reference=FILES[module.__name__.rpartition(".")[2]])))
+        assert latex.problems(latex.table(table)) == []
+        assert exchange.as_csv(table).count("\n") == len(table.rows) + 11
+    assert "Not complete" not in " ".join(module.table(known(module)).notes)
+
+
+@both
+def test_label_maps_are_not_mixed(module) -> None:
+    spec = make.ladder().changed(lambda c: make.replace(c, classes="16" if c.index else ""))
+    with pytest.raises(ConfigError, match="one label map a column"):
+        module.table(make.in_memory(spec))
+
+
+# --- costs -------------------------------------------------------------------------------
+
+
+def with_stages(spec: make.Spec) -> Records:
+    """A study whose rows share a first stage by seed, and have a second of their own."""
+    records = make.in_memory(spec)
+    lines = zip(records.cells["row_index"], records.cells["seed"], strict=True)
+    stages = [{"warm_up": [f"shared-{seed}", 60], "train": [f"own-{row}-{seed}", 20]} for row, seed in lines]
+    records.cells["stages"] = [json.dumps(s) for s in stages]
+    return records
+
+
+def test_costs_say_what_is_shared() -> None:
+    table = costs.table(with_stages(make.ladder()))
+    assert {round(cell.mean) for cell in column(table, "shared").values()} == {75}
+    assert {cell.mean for cell in column(table, "updates").values()} == {80.0}
+    assert column(table, "hours")["(iv)"].mean == pytest.approx(17 / 60)
+    assert next(c.header for c in table.columns if c.key == "hours") == "minutes"
+    said = " ".join(table.notes)
+    assert "each by itself: 1,440; each stage once: 540, 62 % less" in said
+    assert latex.problems(latex.table(table)) == []
+
+
+def test_costs_without_stages_or_times_say_nothing_of_them() -> None:
+    table = costs.table(make.in_memory(make.ladder()))
+    assert "shared" not in [c.key for c in table.columns]
+    bare = costs.table(make.in_memory(make.replace(make.ladder(), cells=())))
+    assert "hours" not in " ".join(bare.notes[1:])
+    assert markdown.table(bare)
+
+
+def test_hours_of_several_machines_are_told_apart() -> None:
+    records = make.in_memory(make.ladder())
+    records.cells["machine"] = ["fast" if s else "slow" for s in records.cells["seed"]]
+    assert any("fast (12 cells); slow (6 cells)" in n or "slow (6 cells)" in n for n in costs.table(records).notes)
+    hours = make.ladder().changed(lambda c: make.replace(c, metrics={**c.metrics, "cost/seconds": 7200.0}))
+    table = costs.table(make.in_memory(hours))
+    assert column(table, "hours")["(i)"].mean == 2
