@@ -190,11 +190,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps, small shapes: does it run at all")
     parser.add_argument("--turns", type=int, default=0, help="steps on streets (default 300)")
     parser.add_argument("--large", action="store_true", help="the stand-in at 512 x 896, too: minutes")
+    parser.add_argument("--only", default="", help="networks whose name begins so: streets, 65 M, stand-in")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     title = "medians of steps taken in turns, one thread"
     table = Table("network", "stage", "batch", "networks ms", "step ms", "ratio", "steps", title=title)
-    for name, recipe, net, steps in shapes(chosen.large, chosen.quick, chosen.turns or (12 if chosen.quick else 300)):
+    wanted = shapes(chosen.large, chosen.quick, chosen.turns or (12 if chosen.quick else 300))
+    for name, recipe, net, steps in (row for row in wanted if row[0].startswith(chosen.only)):
         for stage in ("warm_up", "self_training"):
             assert isinstance(recipe.stages[stage], WarmUp | SelfTraining)
             with tempfile.TemporaryDirectory() as folder:
@@ -206,6 +208,8 @@ def main() -> None:
             table.add_row(name, stage, size, f"{alone:.1f}", f"{ours:.1f}", f"{alone / ours:.3f}", str(count))
     console = Console(width=110)
     console.print(table)
+    if chosen.only:
+        return
     B, H, W = (1, 64, 112) if chosen.quick else (3, 512, 896)
     block = statistics.median(loss_block(B, H, W, 3 if chosen.quick else 7))
     console.print(f"all losses of a self-training step at {B} x {K} x {H} x {W}, with backward: {block:.0f} ms")

@@ -81,6 +81,9 @@ class Recipe(Frozen):
             known.append(name)
         if not known or not self.sources:
             raise ValueError("a recipe needs one source and one stage at least")
+        for name in () if self.targets else self.needed():
+            if "target" in self.stages[name].reads() and not self.stages[name].scores():
+                raise ConfigError("targets", f"none, and {name!r} reads target images", "one domain at least")
         return self
 
     def needed(self) -> tuple[str, ...]:

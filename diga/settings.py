@@ -134,9 +134,10 @@ class Mask(Frozen):
 
     @model_validator(mode="after")
     def _selects(self) -> Self:
-        if self.kind == "classes" and self.rounding == "floor" and self.fraction * 19 < 1:
+        least = {"floor": 1.0, "nearest": 0.5, "ceil": 0.0}[self.rounding] / 19
+        if self.kind == "classes" and self.fraction < least:
             raise ValueError(
-                f"found a fraction of {self.fraction:g}, rounded down to no class of 19; expected 1/19 or more"
+                f"found a fraction of {self.fraction:g}, rounded to no class of 19; expected {least:.4f} or more"
             )
         return self
 

@@ -138,6 +138,17 @@ def must_paint(earlier: Mapping[str, Stage], ref: str | None, where: str) -> Non
         )
 
 
+def must_train(earlier: Mapping[str, Stage], ref: str, where: str) -> None:
+    """Raises ConfigError where `ref` names a stage that leaves no student."""
+
+    def trains(stage: Stage) -> bool:
+        return isinstance(stage, Training) and not isinstance(stage, Painting)
+
+    if not trains(earlier[ref]):
+        what = f"{ref!r} is a {type(earlier[ref]).__name__}, which leaves no student"
+        raise ConfigError(where, what, expected_one_of(ref, (k for k, stage in earlier.items() if trains(stage))))
+
+
 # --- references --------------------------------------------------------------------------
 
 

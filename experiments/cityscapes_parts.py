@@ -1,6 +1,7 @@
 """Semi-supervised Cityscapes at the paper's size (Table 7): `diga run cityscapes_parts:sixteenth`.
 
-The network starts from `weights/hrnetv2_w48.pth` under the data root, ImageNet weights of HRNet-W48.
+Parts are ours (a fixed shuffle), not the lists the published numbers were made with.  The network starts
+from `weights/hrnetv2_w48.pth` under the data root, ImageNet weights of HRNet-W48.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 QUIRKS: Mapping[str, Mapping[str, Any]] = {
     "cross-entropy over all pixels": {"warm_up.normalise": "all", "self_training.normalise": "all"},
     "target moves batch norm": {"warm_up.statistics.update": ["views", "target"]},
-    "void is drawn": {
+    "void is counted": {
         "warm_up.mask.void": "counted",
         "self_training.mask.void": "counted",
         "self_training.mix.void": "counted",

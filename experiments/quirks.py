@@ -11,7 +11,7 @@ from experiments.diga import METRIC, named, streets
 from experiments.official import OFFICIAL, QUIRKS
 
 # what cannot show there: no image of its source has void, and no crop of the source has fewer than three classes
-NOT_ON_STREETS = ("void is drawn", "crops of three classes")
+NOT_ON_STREETS = ("void is counted", "crops of three classes")
 
 
 def quirks(seeds: Sequence[int] = (0, 1, 2)) -> Study:

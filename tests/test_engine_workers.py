@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ CASES = {
     ),
     "self-training": Case("self_training", {"delta": 0.9}),
     "self-training, frozen": Case("self_training", {"delta": 0.9, "statistics.student": "running"}),
-    "self-training, unmixed": Case("self_training", {"mix": "none", "agreed": True, "order": "target_first"}),
+    "self-training, unmixed": Case("self_training", {"mix.kind": "none", "agreed": True, "order": "target_first"}),
 }
 
 
@@ -66,9 +67,10 @@ class Double(Run):
     def weights(self) -> Tensor:
         return Run.weights.func(self).double()
 
-    def _placed(self, pair: Pair) -> Pair:
-        source, target = pair.source, pair.target.double()
-        return pair._replace(source=source._replace(image=source.image.double()), target=target)
+    def pairs(self, start: int, stop: int) -> Iterator[Pair]:
+        for pair in super().pairs(start, stop):
+            source, target = pair.source, pair.target.double()
+            yield pair._replace(source=source._replace(image=source.image.double()), target=target)
 
 
 def carry_out(chain: Chain, folder: Path) -> None:

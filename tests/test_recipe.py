@@ -425,7 +425,7 @@ def test_every_stage_class_comes_back_from_json() -> None:
             assert loads(dumps(RECIPES[whole[kind]])) == RECIPES[whole[kind]]
             continue
         stage = kind(**needed(kind))
-        recipe = Recipe(name="x", sources=("a",), stages={"first": ColourTransfer(), "second": stage})
+        recipe = Recipe(name="x", sources=("a",), targets=("b",), stages={"first": ColourTransfer(), "second": stage})
         assert loads(dumps(recipe)) == recipe
         assert plain(stage)["is"].endswith(kind.__name__)
 
@@ -441,9 +441,16 @@ def test_every_stage_class_comes_back_from_json() -> None:
         ({"self_training.trust.threshold": 1.0}, ("self_training.trust.threshold", "less than 1")),
         ({"self_training.trust.quantile": 0.0}, ("self_training.trust.quantile", "greater than 0")),
         ({"warm_up.mask.fraction": 0.0}, ("warm_up.mask.fraction", "greater than 0")),
-        ({"warm_up.mask.fraction": 0.05}, ("warm_up.mask", "no class of 19", "1/19")),
+        ({"warm_up.mask.fraction": 0.05}, ("warm_up.mask", "no class of 19", "0.0526")),
+        ({"warm_up.mask.fraction": 0.02, "warm_up.mask.rounding": "nearest"}, ("warm_up.mask", "no class of 19")),
+        ({"self_training.centroids": "labels"}, ("self_training.centroids", "'labels' is a PseudoLabels")),
+        ({"self_training.warm_up": "centroids"}, ("self_training.warm_up", "leaves no student", "warm_up")),
+        ({"score.of": "translator"}, ("score.of", "leaves no student")),
+        ({"centroids.of": "translator"}, ("centroids.of", "leaves no student")),
+        ({"labels.of": "translator"}, ("labels.of", "leaves no student")),
+        ({"targets": []}, ("targets", "'translator' reads target images")),
         ({"classes": 13}, ("classes", "found 13", "19 or 16")),
-        ({"score.of": "labels", "score.quality": True}, ("score.quality", "no labels to judge")),
+        ({"score.quality": True}, ("score.quality", "no labels to judge")),
         ({"source_frames.sizes": [{"images": 3, "height": 9, "width": 9}]}, ("source_frames.sizes", "3 images", "4")),
         ({"source_frames.scale": [1.0, 0.5]}, ("source_frames.scale", "lower bound first")),
     ],

@@ -27,7 +27,7 @@ from diga.methods.looks import bridging, together, told
 from diga.methods.targets import Centroids, cells, load_prototypes, must_be_centroids
 from diga.methods.views import MASK, MIX, TARGET_VIEW, VIEW, drawn
 from diga.settings import Count, Mask, Normalise, Photometric, Positive, Share, Statistics, Weight
-from diga.stage import Painting, Ref, Stage, Training
+from diga.stage import Ref, Stage, Training, must_train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,7 +139,10 @@ class Bridge(Bridging):
         """T as it starts: S, on statistics of its own batches unless they are copied, that drops nothing out."""
         from torch import nn
 
+        from diga.models.norm import freeze
+
         T: nn.Module = ops.ema.teacher_of(S).train(self.statistics.teacher == "batch")
+        freeze(T, False)  # S may train on fixed statistics: T goes by its own batches all the same
         for module in T.modules():
             if isinstance(module, nn.Dropout | nn.Dropout2d):
                 module.eval()
@@ -278,14 +281,3 @@ class CrossPath(Bridging):
         if self.trust == "none":
             return None
         return run.gather(ops.ensemble.sure(confidence, self.threshold)).mean()
-
-
-def must_train(earlier: Mapping[str, Stage], ref: str, where: str) -> None:
-    """Raises ConfigError where `ref` names a stage that leaves no student."""
-
-    def trains(stage: Stage) -> bool:
-        return isinstance(stage, Training) and not isinstance(stage, Painting)
-
-    if not trains(earlier[ref]):
-        what = f"{ref!r} is a {type(earlier[ref]).__name__}, which leaves no student"
-        raise ConfigError(where, what, expected_one_of(ref, (k for k, stage in earlier.items() if trains(stage))))

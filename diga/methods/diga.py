@@ -20,11 +20,11 @@ from pydantic import Field
 from diga import ops
 from diga.errors import ConfigError, expected_one_of
 from diga.methods.looks import doubts, label_free, mixing, shown
-from diga.methods.targets import Centroids, PseudoLabels, cells, load_prototypes, thresholds
+from diga.methods.targets import Centroids, PseudoLabels, cells, load_prototypes, must_be_centroids, thresholds
 from diga.methods.views import MIX, TARGET_VIEW, Views, drawn
 from diga.registry import function_of
 from diga.settings import Count, Mask, Normalise, Share, Statistics, Strong, Trust, Weight
-from diga.stage import Kept, Ref, Stage
+from diga.stage import Kept, Ref, Stage, must_train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -166,6 +166,9 @@ class SelfTraining(Distillation):
     def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
         """The rule's stages must be there, and keep what it reads."""
         super().fits(earlier, name)
+        must_train(earlier, self.warm_up, f"{name}.warm_up")
+        if self.centroids is not None:
+            must_be_centroids(earlier, self.centroids, f"{name}.centroids")
         if self.rule in CENTROIDS and self.centroids is None:
             answer = expected_one_of("", (k for k, stage in earlier.items() if isinstance(stage, Centroids)))
             raise ConfigError(f"{name}.centroids", f"none, and the rule {self.rule!r} goes by centroids", answer)

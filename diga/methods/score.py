@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from diga.errors import ConfigError
-from diga.recipe import Ref, Stage
 from diga.registry import function_of
 from diga.settings import Count
+from diga.stage import Ref, Stage, must_train
 
 if TYPE_CHECKING:
     from diga.engine.run import Run
@@ -58,7 +58,8 @@ class Score(Stage):
         return self.quality
 
     def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
-        """There must be labels to judge, and they must be those that the scored stage learnt from."""
+        """A network to score, and labels to judge, those that the scored stage learnt from."""
+        must_train(earlier, self.of, f"{name}.of")
         learnt = earlier[self.of].guesses()
         if self.quality and self.labels is None:
             answer = f"{name}.labels: the stage that stored them" + (f", {learnt!r}" if learnt else "")

@@ -15,7 +15,7 @@ from diga.errors import ConfigError, DataError, expected_one_of
 from diga.methods.views import painter_of
 from diga.registry import function_of
 from diga.settings import Count, Trust
-from diga.stage import Kept, Ref, Stage, must_paint
+from diga.stage import Kept, Ref, Stage, must_paint, must_train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,10 @@ class PseudoLabels(Stage):
     def reads(self) -> frozenset[Literal["source", "target"]]:
         """Target images alone."""
         return frozenset({"target"})
+
+    def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
+        """A network must be there."""
+        must_train(earlier, self.of, f"{name}.of")
 
     def __call__(self, run: Run) -> None:
         """Leaves `labels/<stem>.png`, 8-bit train ids, and what else is kept of them in folders beside."""
@@ -79,7 +83,8 @@ class Centroids(Stage):
         return self.translator
 
     def fits(self, earlier: Mapping[str, Stage], name: str) -> None:
-        """The translator must be one; only target images come in passes."""
+        """A network must be there, and the translator be one; only target images come in passes."""
+        must_train(earlier, self.of, f"{name}.of")
         must_paint(earlier, self.translator, f"{name}.translator")
         if self.passes and self.images != "target_pred":
             what = f"{self.passes} passes through the target, and features of {self.images}"
