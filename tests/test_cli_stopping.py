@@ -28,7 +28,7 @@ def test_the_first_signal_saves_and_the_second_ends_at_once(tmp_path, times):
     code, _, errors = tiny.ended(process, 15)
     assert time.monotonic() - sent < (10 if times == 1 else 2)
     assert code == (130 if times == 1 else -signal.SIGINT)  # which a shell calls 130, too
-    assert ("the same command goes on from here" in errors) == (times == 1)
+    assert times == 2 or "the same command goes on from here" in errors  # before the second, it may just be said
     assert "Traceback" not in errors
     (kept,) = {p.parents[1] for p in place.home.glob("stages/??/*.work*/resume/*.pt")}
     steps = max(int(p.name.split(".")[0]) for p in kept.glob("resume/*.pt"))

@@ -229,6 +229,8 @@ def test_a_server_that_is_away_for_a_while_and_one_that_never_comes_back(server,
     assert launched.warning().endswith("type the same command again when it answers")
 
     serving.start()
+    monkeypatch.setattr(mirror, "PATIENCE", 60.0)  # it is back, on a machine that may be busy
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     launched, states, seen = tiny.launch(other, place, None, Tracker(serving.uri, place.home / "mlflow-artifacts"))
     assert (states, seen.begun, launched.warning()) == ({"done": 2}, [], "")
     where = tiny.MlflowClient(serving.uri)
