@@ -23,10 +23,16 @@ from experiments.diga import streets, streets_gan
 
 
 def with_other_labels(recipe: Recipe) -> Recipe:
-    """The same with labels that nobody reads, which a reference could name instead."""
+    """The same with a network and labels that nobody reads, which references could name instead."""
     stages: dict[str, Stage] = {}
     for name, stage in recipe.stages.items():
-        stages |= {name: stage} | ({"others": stage.model_copy(update={"part": "teacher"})} if name == "labels" else {})
+        stages[name] = stage
+        if name == "warm_up":
+            stages["another"] = SourceOnly()
+        if name == "labels":
+            stages["others"] = stage.model_copy(update={"part": "teacher"})
+        if name == "centroids":
+            stages["elsewhere"] = stage.model_copy(update={"steps": 7})
     return recipe.model_copy(update={"stages": stages})
 
 
@@ -42,6 +48,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what must be so, too, for a field to be
     "translator.perceptual": {"translator.perceptual_weights": "vgg19.pth"},
     "score.quality": {"score.labels": "labels"},
     "centroids.passes": {"centroids.images": "target_pred"},
+    "elsewhere.passes": {"elsewhere.images": "target_pred"},
 }
 
 
