@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from diga.data.labels import CLASSES
 from diga.report import cells
+from diga.report.by_class import SHORT
 from diga.report.cells import Metric
 from diga.report.records import Records
 from diga.report.table import Cell, Column, Row, Table
-
-SHORT = {  # headings as papers have them; keys stay whole
-    "sidewalk": "side.",
-    "building": "build.",
-    "vegetation": "veget.",
-    "terrain": "terr.",
-    "person": "pers.",
-    "motorcycle": "moto.",
-    "bicycle": "bike",
-}
 
 
 def table(records: Records) -> Table:

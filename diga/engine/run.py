@@ -18,7 +18,6 @@ from diga.data import streams
 from diga.data.domain import Domain, domain
 from diga.data.manifest import class_weights, manifest
 from diga.engine import checkpoint, feed, labelling, parallel, pictures, scoring
-from diga.engine.evaluate import predict
 from diga.engine.fit import Plans, Step, finite, fit
 from diga.engine.spool import Spool
 from diga.errors import ConfigError, Diverged
@@ -250,10 +249,6 @@ class Run:
         return parallel.gather(x)
 
     # --- looking back at a trained network --------------------------------------------------
-
-    def predict(self, net: nn.Module, image: Tensor, protocol: str) -> Tensor:
-        """(B, H, W) winning classes, tested by a named protocol."""
-        return predict(net, image, scoring.named_protocol(self, protocol))
 
     def store_labels(self, net: nn.Module, protocol: str, keep: Collection[Kept]) -> None:
         """Keep labels of all target training images, for the stages that read this one; see `labelling.store`."""

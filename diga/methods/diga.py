@@ -87,11 +87,6 @@ class Distillation(Views):
             losses["distil"] = self.distil * ops.losses.symmetric_distillation(q_s, q_cdm, p_s, p_cdm, self.alpha)
         return losses
 
-    def teacher(self, run: Run, S: nn.Module) -> nn.Module:
-        """A mean teacher that starts as S."""
-        T: nn.Module = ops.ema.teacher_of(S)
-        return T
-
 
 class WarmUp(Distillation):
     """Symmetric distillation between x_s and a second view of it (eq. 1 to 6).
@@ -109,7 +104,7 @@ class WarmUp(Distillation):
         import torch
 
         S = run.segmenter()
-        T = self.teacher(run, S) if self.instructor == "teacher" else None
+        T = ops.ema.teacher_of(S) if self.instructor == "teacher" else None
         run.normalise(S, self.statistics)
         paint = self.painter(run)
 
