@@ -51,6 +51,7 @@ class Study(Declared):
     metric: str = Field(description="the number of a cell that the table compares")
     reference: str = Field("", description="file of reports/paper with the published numbers")
     tables: tuple[str, ...] = Field((), description="modules of reports/")
+    sweep: dict[str, Any] | None = Field(None, description="the search that its rows come from, as JSON")
     max_cells: int = Field(MAX_CELLS, ge=1, description="more are an error, never a sample")
 
     @model_validator(mode="after")
@@ -90,4 +91,5 @@ class Study(Declared):
             | ({"aliases": [{"label": a.label, "parent": a.parent} for a in r.aliases]} if r.aliases else {})
             for i, r in enumerate(self.rows)
         ]
-        return self.model_dump(mode="json", exclude={"rows"}) | {"rows": rows}
+        without = {"rows"} if self.sweep else {"rows", "sweep"}
+        return self.model_dump(mode="json", exclude=without) | {"rows": rows}

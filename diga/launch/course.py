@@ -1,0 +1,100 @@
+"""The course of a search on one driver: which trial comes next, whether it goes on, how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from diga.errors import DigaError
+from diga.launch.failures import MANNERS
+from diga.launch.ledger import Answer, Ledger, Taken
+from diga.launch.trial import attempt
+from diga.launch.tried import Outcome, Told, ended
+from diga.pipeline import Launch, Place
+
+LATER = 0.5  # seconds until a question that was answered with "later" is asked again
+
+
+class Watch(Protocol):
+    """Whoever shows the progress of trials."""
+
+    def began(self, number: int, changes: Mapping[str, Any]) -> None:
+        """A trial was taken."""
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        """A trial is over."""
+
+
+class Course:
+    """The trials that are under way here.
+
+    `shared` are fingerprints of stages that every trial reads: until they are in the store one trial alone is under
+    way, which computes them, and no other waits with its hands full.  `more` says whether another may begin.
+    """
+
+    def __init__(
+        self, ledger: Ledger, place: Place, shared: Collection[str], watch: Watch, more: Callable[[], bool]
+    ) -> None:
+        self.ledger, self.place, self.shared, self.watch, self.more = ledger, place, shared, watch, more
+        self.told: dict[int, list[Told]] = {}
+        self.broken: DigaError | None = None  # why a stage that every trial reads cannot be had
+
+    def ready(self) -> bool:
+        """Whether all that trials share is in the store."""
+        return all(self.place.store.has(fingerprint) for fingerprint in self.shared)
+
+    def next(self) -> Answer:
+        """A trial to carry out, "later" or "over"."""
+        if self.broken:
+            return "over"
+        if self.told and not self.ready():
+            return "later"
+        taken = self.ledger.take(more=self.more())
+        if isinstance(taken, Taken):
+            self.told[taken.number] = []
+            self.watch.began(taken.number, taken.changes)
+        return taken
+
+    def goes_on(self, number: int, told: Told) -> bool:
+        """Note what a rung came to; whether the trial goes on to the next."""
+        self.told[number].append(told)
+        if told.failure or told.last:
+            return False
+        return self.ledger.goes_on(number, told.rung, told.values[self.ledger.sweep.objectives[0].name])
+
+    def end(self, number: int, died: str = "") -> None:
+        """A trial is over; `died`: of something it could not tell."""
+        told = self.told.pop(number)
+        last = told[-1] if told else None
+        whole = last is not None and not last.failure and not died
+        status = "failed" if not whole else "done" if last and last.last else "pruned"
+        outcome = ended(told, status, self.ledger.sweep.objectives[0].name)
+        if died:
+            outcome = outcome._replace(failure="death", error=died)
+        self.ledger.end(number, outcome)
+        self.watch.ended(number, outcome)
+        if status == "failed" and outcome.failure != "setting" and not self.ready():
+            self.broken = MANNERS[outcome.failure].error("a stage that every trial reads", outcome.error)
+
+
+class Stopped(BaseException):
+    """A trial is not among the best of its rung; no Exception, so that nothing on its way takes it for a failure."""
+
+
+def alone(course: Course, place: Place, launch: Launch, origin: Mapping[str, str]) -> None:
+    """Carry trials out in this process, one after the other."""
+    while (taken := course.next()) != "over":
+        if isinstance(taken, str):
+            time.sleep(LATER)
+            continue
+        number = taken.number
+
+        def tell(told: Told, number: int = number) -> None:
+            if not course.goes_on(number, told) and not told.last and not told.failure:
+                raise Stopped
+
+        with suppress(Stopped):
+            attempt(course.ledger.sweep, taken.changes, place, launch, origin, tell)
+        course.end(number)

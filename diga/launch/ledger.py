@@ -1,0 +1,272 @@
+"""The trials of a sweep, in an Optuna storage that several drivers may share: who takes which, what came of each.
+
+A trial is taken under a lock, and its driver holds a lease while it lives: what a dead driver had taken is taken over
+by the next, setting and all.  Whether a trial goes on after a rung, Optuna's successive halving says from what the
+storage holds, so a driver that starts late, or again, knows what the others know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import optuna
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from diga.errors import ConfigError, shown
+from diga.launch.storage import patiently, sampler_of
+from diga.launch.tried import Outcome, Tried
+from diga.lease import POLL, Lease
+from diga.space import Changes, Dimension, Space, differences
+from diga.sweep import Sweep
+
+DECLARED, DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "declared", "driver", "number", "outcome", "known", "extra"
+T = TypeVar("T")
+
+
+class Taken(NamedTuple):
+    """A trial to be carried out: its number among the sweep's own, and its setting."""
+
+    number: int
+    changes: Changes
+
+
+Answer = Taken | Literal["later", "over"]
+
+
+class Ledger:
+    """A driver's view of a sweep's trials."""
+
+    def __init__(self, sweep: Sweep, space: Space, storage: BaseStorage, folder: Path, where: str) -> None:
+        self.sweep, self.space, self.where, self.folder = sweep, space, where, folder
+        self.driver = uuid.uuid4().hex[:12]
+        self.study: optuna.Study = patiently(partial(self._opened, storage), where, patience=10.0)
+        self.pruner: SuccessiveHalvingPruner | None = None
+        if halving := sweep.halving:
+            self.pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=halving.eta)
+        self._mine: dict[int, int] = {}  # number -> Optuna's id of a trial that this driver carries out
+        self._others: dict[str, Lease] = {}
+        self._dead: set[str] = set()
+
+    def _opened(self, storage: BaseStorage) -> optuna.Study:
+        directions = ["maximize" if o.direction == "max" else "minimize" for o in self.sweep.objectives]
+        return optuna.create_study(
+            storage=storage, study_name=self.sweep.name, load_if_exists=True, directions=directions
+        )
+
+    # --- one driver among several -----------------------------------------------------------
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """While the block runs, this driver lives, and others leave its trials alone."""
+        own = Lease(self._lease(self.driver))
+        assert own.try_take()
+        with ExitStack() as stack:
+            stack.enter_context(own.beating())
+            yield
+
+    def _lease(self, driver: str) -> Path:
+        return self.folder / "drivers" / driver
+
+    def _lives(self, driver: str) -> bool:
+        """Whether a driver holds its lease; one that has died is seen at once on its host, elsewhere after a while."""
+        if driver == self.driver:
+            return True
+        if driver not in self._dead:
+            lease = self._others.setdefault(driver, Lease(self._lease(driver)))
+            if lease.try_take():
+                lease.release()
+                self._dead.add(driver)
+        return driver not in self._dead
+
+    def _locked(self, work: Callable[[], T]) -> T:
+        """`work` by one driver at a time; again, from its start, if the storage was away meanwhile."""
+
+        def alone() -> T:
+            lock = Lease(self.folder / "lock")
+            while not lock.try_take():
+                time.sleep(POLL / 10)
+            with lock.beating():
+                return work()
+
+        return patiently(alone, self.where)
+
+    # --- declared ----------------------------------------------------------------------------
+
+    def declare(self, question: str) -> None:
+        """Say what is searched, once.  Raises ConfigError where the storage has a sweep of this name and another kind.
+
+        question: what a trial's value means beside its setting, as a digest.
+        """
+        told = {
+            "question": question,
+            "dimensions": [d.model_dump(mode="json") for d in self.sweep.dimensions],
+            "rungs": self.sweep.halving and list(self.sweep.halving.rungs),
+        }
+
+        def work() -> None:
+            before = self.study.user_attrs.get(DECLARED)
+            if before is None:
+                self.study.set_user_attr(DECLARED, told)
+            else:
+                _same(self.sweep.name, before, told)
+
+        self._locked(work)
+
+    def feed(self, points: Sequence[tuple[str, Changes, Sequence[float]]]) -> int:
+        """Enter settings that other sweeps have measured, each with where it is from; how many are new."""
+
+        def work() -> int:
+            there = {t.user_attrs.get(KNOWN) for t in self._trials()}
+            fresh = [point for point in points if point[0] not in there]
+            for source, changes, values in fresh:
+                dimensions = {d.path: _distribution(d) for d in self.sweep.dimensions if d.path in changes}
+                trial = optuna.trial.create_trial(
+                    params=changes, distributions=dimensions, values=list(values), user_attrs={KNOWN: source}
+                )
+                self.study.add_trial(trial)
+            return len(fresh)
+
+        return self._locked(work) if points else 0
+
+    def enqueue(self, changes: Changes) -> None:
+        """Let this setting be the first trial, if there is none yet."""
+
+        def work() -> None:
+            if not self._own():
+                self.study.enqueue_trial(changes)
+
+        self._locked(work)
+
+    def open(self) -> bool:
+        """Whether there may be a trial to take: one that was not begun, or that is not over."""
+        own = patiently(self._own, self.where)
+        return len(own) < self.sweep.trials or not all(t.state.is_finished() for t in own)
+
+    # --- taking --------------------------------------------------------------------------------
+
+    def take(self, more: bool = True) -> Answer:
+        """A trial that a dead driver left, else a new one if there are to be `more`; else whether to ask again."""
+        answer: Answer = self._locked(partial(self._take, more))
+        return answer
+
+    def _take(self, more: bool) -> Answer:
+        own = self._own()
+        running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
+        for found in running:
+            if not self._lives(found.user_attrs.get(DRIVER, "")) and not self._closed(found):
+                return self._adopted(found, own)
+        if more and sum(t.state != TrialState.WAITING for t in own) < self.sweep.trials:
+            number = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
+            self.study.sampler = sampler_of(self.sweep, number)
+            return self._begun(self.study.ask(), number)
+        return "later" if running and more else "over"
+
+    def _adopted(self, found: FrozenTrial, own: Sequence[FrozenTrial]) -> Taken:
+        """A trial taken over; one whose driver died before it could number it gets the next number."""
+        next_one = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
+        number = found.user_attrs.get(NUMBER, next_one)
+        self.study.sampler = sampler_of(self.sweep, number)
+        return self._begun(optuna.Trial(self.study, found._trial_id), number)
+
+    def _begun(self, trial: optuna.Trial, number: int) -> Taken:
+        """Ask the space; a trial that has a setting already gives the same again."""
+        trial.set_user_attr(NUMBER, number)
+        trial.set_user_attr(DRIVER, self.driver)
+        more = dict(self.space(trial) or {})
+        if more:
+            trial.set_user_attr(EXTRA, more)
+        self._mine[number] = trial._trial_id
+        return Taken(number, trial.params | more)
+
+    def _closed(self, found: FrozenTrial) -> bool:
+        """Finish a trial of which all is known but that it is over."""
+        outcome = found.user_attrs.get(OUTCOME)
+        if outcome is not None:
+            self._tell(found._trial_id, Outcome(**json.loads(outcome)))
+        return outcome is not None
+
+    # --- what comes of it ------------------------------------------------------------------------
+
+    def goes_on(self, number: int, rung: int, value: float) -> bool:
+        """Note the value of a trial at a rung but the last, and whether it is among the best there so far."""
+        assert self.pruner and self.sweep.halving
+        steps = self.sweep.halving.eta ** self.sweep.halving.rungs.index(rung)  # as the pruner counts
+
+        def work() -> bool:
+            trial = optuna.Trial(self.study, self._mine[number])
+            trial.report(value, steps)
+            assert self.pruner
+            found = self.study._storage.get_trial(trial._trial_id)
+            return not self.pruner.prune(self.study, found)
+
+        return patiently(work, self.where)
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """A trial is over; said twice it is said once."""
+
+        def work() -> None:
+            trial = self._mine[number]
+            if not self.study._storage.get_trial(trial).state.is_finished():
+                self.study._storage.set_trial_user_attr(trial, OUTCOME, json.dumps(outcome._asdict()))
+                self._tell(trial, outcome)
+
+        patiently(work, self.where)
+        self._mine.pop(number, None)
+
+    def _tell(self, trial: int, outcome: Outcome) -> None:
+        states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        state = states.get(outcome.status, TrialState.FAIL)
+        values = [outcome.values[o.name] for o in self.sweep.objectives] if outcome.status == "done" else None
+        self.study.tell(self.study._storage.get_trial(trial).number, values, state, skip_if_finished=True)
+
+    # --- looking -----------------------------------------------------------------------------------
+
+    def _trials(self) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = self.study.get_trials(deepcopy=False)
+        return found
+
+    def _own(self) -> list[FrozenTrial]:
+        return [t for t in self._trials() if KNOWN not in t.user_attrs]
+
+    def tried(self) -> list[Tried]:
+        """Every trial of the sweep's own that has begun, by number."""
+        own = [t for t in patiently(self._own, self.where) if NUMBER in t.user_attrs]
+        found = []
+        for trial in own:
+            told = trial.user_attrs.get(OUTCOME)
+            outcome = Outcome(**json.loads(told)) if told else Outcome("running")
+            changes = trial.params | trial.user_attrs.get(EXTRA, {})
+            found.append(Tried(trial.user_attrs[NUMBER], changes, dict(trial.params), outcome))
+        return sorted(found, key=lambda one: one.number)
+
+
+def _same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises ConfigError, saying what differs, unless a sweep goes on as it began."""
+    spaces = [[Dimension.model_validate_json(json.dumps(d)) for d in one["dimensions"]] for one in (before, now)]
+    other = "--name, for a sweep of its own"
+    if told := differences(*spaces):
+        raise ConfigError(f"sweep {name!r}", f"there is one with another space: {'; '.join(told)}", other)
+    if before["question"] != now["question"]:
+        raise ConfigError(f"sweep {name!r}", "there is one with another base recipe, data or objective", other)
+    if before["rungs"] != now["rungs"]:
+        what = f"there is one with rungs {shown(before['rungs'])}, not {shown(now['rungs'])}"
+        raise ConfigError(f"sweep {name!r}", what, other)
+
+
+def _distribution(d: Dimension) -> Any:
+    """A parameter as Optuna has it."""
+    if d.kind == "categorical":
+        return optuna.distributions.CategoricalDistribution(d.choices)
+    if d.kind == "int":
+        low, high, step = int(d.low or 0), int(d.high or 0), int(d.step or 1)
+        return optuna.distributions.IntDistribution(low, high, log=d.log, step=step)
+    return optuna.distributions.FloatDistribution(d.low or 0.0, d.high or 0.0, log=d.log, step=d.step)

@@ -1,0 +1,138 @@
+"""Ray Tune's side of a sweep: settings come from the ledger through OptunaSearch, rungs are judged by a scheduler.
+
+Tune carries trials out side by side, restarts those whose worker died, and keeps nothing that counts: what a sweep
+knows is in its ledger and in the store, so no experiment of Tune's is ever restored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from diga.launch.course import Course
+from diga.launch.failures import MANNERS
+from diga.launch.trial import attempt
+from diga.launch.tried import Told
+from diga.pipeline import Launch, Place
+from diga.sweep import Sweep
+
+TOLD, STEP = "told", 1.0  # key of a result; seconds between two questions that were answered with "later"
+
+
+class Settings(OptunaSearch):  # type: ignore[misc]
+    """OptunaSearch whose trials are the ledger's."""
+
+    def __init__(self, course: Course) -> None:
+        sweep = course.ledger.sweep
+        names, modes = [o.name for o in sweep.objectives], [o.direction for o in sweep.objectives]
+        metric, mode = (names[0], modes[0]) if len(names) == 1 else (names, modes)
+        super().__init__(metric=metric, mode=mode)  # without a space: the ledger has the study
+        self.course, self.numbers, self.asked = course, dict[str, int](), 0.0
+
+    def set_search_properties(self, metric: Any, mode: Any, config: dict[str, Any], **spec: Any) -> bool:
+        """Nothing to set: what is searched is declared."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """A setting, with its number; None where Tune is to ask again."""
+        if time.monotonic() - self.asked < STEP:
+            return None
+        taken = self.course.next()
+        if taken == "over":
+            return Searcher.FINISHED
+        if taken == "later":
+            self.asked = time.monotonic()
+            return None
+        self.numbers[trial_id] = taken.number
+        return {"number": taken.number, "changes": taken.changes}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: `Rungs` is told first, and judges."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial is over, or its worker has died once too often."""
+        self.course.end(self.numbers.pop(trial_id), "its worker died, again and again" if error else "")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Leave an empty file: the ledger has it all."""
+        open(checkpoint_path, "wb").close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Rungs(FIFOScheduler):  # type: ignore[misc]
+    """Ends a trial that is not among the best of its rung."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP."""
+        told = Told(*result[TOLD])
+        on = self.settings.course.goes_on(self.settings.numbers[trial.trial_id], told)
+        return str(TrialScheduler.CONTINUE if on or told.last or told.failure else TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def on_worker(
+    config: dict[str, Any], sweep: Sweep, place: Place, launch: Launch, origin: Mapping[str, str], threads: int
+) -> None:
+    """What a worker of Tune does with a trial."""
+    os.environ.setdefault("DIGA_THREADS", str(threads))
+
+    def tell(told: Told) -> None:
+        tune.report(dict(told.values) | {TOLD: list(told)})
+
+    attempt(sweep, config["changes"], place, launch, origin, tell)
+
+
+def carry_out(
+    course: Course,
+    place: Place,
+    launch: Launch,
+    origin: Mapping[str, str],
+    resources: Mapping[str, float],
+    at_once: int,
+) -> None:
+    """Let Tune carry trials out until there are none left; one holds `resources` while it runs."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    settings, scratch = Settings(course), place.home / "tune" / course.ledger.driver
+    threads = max(1, int(resources.get("cpu", 1)))
+    trainable = tune.with_parameters(
+        on_worker, sweep=course.ledger.sweep, place=place, launch=launch, origin=dict(origin), threads=threads
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, dict(resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=settings,
+            scheduler=Rungs(settings),
+            num_samples=-1,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MANNERS["death"].tries - 1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

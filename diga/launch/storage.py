@@ -1,0 +1,120 @@
+"""Where the trials of a sweep are kept: a journal under the run home, or a database by its address; and samplers.
+
+A journal is Optuna's own file of lines: `optuna-dashboard <run home>/sweeps/<sweep>/journal.log` shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from diga.errors import StorageError
+from diga.files import slug
+from diga.launch.answers import first_line, without_password
+from diga.sweep import Sampler, Sweep
+
+JOURNAL = "journal.log"
+STALE = 10  # seconds after which the lock of a writer that was killed is taken
+PATIENCE = 120.0  # seconds a database may be away while a sweep goes on
+AGAIN = 0.5  # seconds between two tries
+REFUSALS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+T = TypeVar("T")
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def folder_of(home: Path, name: str) -> Path:
+    """What a sweep keeps under the run home, beside finished stages."""
+    return home / "sweeps" / slug(name)
+
+
+def storage_at(url: str | None, folder: Path) -> BaseStorage:
+    """The storage at an address such as postgresql://…, or the journal in a folder.
+
+    Raises StorageError, one line without a password, for one that cannot be used.
+    """
+    try:
+        if url is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            return journal(folder / JOURNAL)
+        return RDBStorage(url, engine_kwargs=engine(url))
+    except (*REFUSALS, ImportError, ValueError) as failure:
+        where = without_password(url or str(folder))
+        raise StorageError(where, first_line(failure), "a database that answers, or no --storage") from failure
+
+
+def engine(url: str) -> dict[str, Any]:
+    """Of a server: a connection that hangs is given up, and a kept one asked first: it may have been restarted."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": 60}}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
+
+
+def journal(path: Path) -> JournalStorage:
+    """The journal, without the line that a killed writer may have left half."""
+    lock = JournalFileSymlinkLock(str(path), grace_period=STALE)
+    if path.exists():
+        lock.acquire()
+        try:
+            mend(path)
+        finally:
+            lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def mend(path: Path) -> None:
+    """Cut a file after its last whole line."""
+    with path.open("rb+") as file:
+        text = file.read()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def patiently(work: Callable[[], T], where: str, patience: float = PATIENCE) -> T:
+    """`work`, tried again while its storage is away.  It must be such that doing it twice is doing it once.
+
+    Raises StorageError when patience is over.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return work()
+        except REFUSALS as failure:
+            if time.monotonic() > deadline:
+                what = f"no answer for {patience:.0f} s: {first_line(failure)}"
+                raise StorageError(where, what, "type the same command again when it answers") from failure
+            time.sleep(AGAIN)
+
+
+# --- samplers --------------------------------------------------------------------------------
+
+
+def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
+    """The sampler of trial `number`.
+
+    Its chance is a function of the sweep's seed and the trial's number, so that a search which was stopped goes on
+    as it would have: what else it goes by are the trials that are finished.
+    """
+    seed = (sweep.seed * 1_000_003 + number) % 2**32
+    warmth = min(10, max(4, sweep.trials // 4))  # trials at random before a model is believed
+    makers: dict[Sampler, Callable[[], BaseSampler]] = {
+        "tpe": lambda: TPESampler(seed=seed, n_startup_trials=warmth),
+        "random": lambda: RandomSampler(seed=seed),
+        "gp": lambda: GPSampler(seed=seed, n_startup_trials=warmth, warn_independent_sampling=False),
+        "cmaes": lambda: CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False),
+        "nsga2": lambda: NSGAIISampler(seed=seed, population_size=max(4, min(50, sweep.trials // 4))),
+    }
+    return makers[sweep.sampler]()

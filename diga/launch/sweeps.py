@@ -1,0 +1,126 @@
+"""A sweep, carried out: declared, taught what others have learnt, searched, recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from diga.differences import fields
+from diga.errors import DigaError
+from diga.launch import storage
+from diga.launch.answers import REFUSALS, refusal, without_password
+from diga.launch.course import Course, Watch
+from diga.launch.ledger import Ledger
+from diga.launch.studies import every
+from diga.launch.tracking import Tracker
+from diga.launch.trial import chain_of, digest_at
+from diga.launch.trial_mirror import TrialMirror, lessons
+from diga.launch.tried import Tried
+from diga.pipeline import Place
+from diga.plan import stage_runs
+from diga.space import Changes, Explored, Space
+from diga.sweep import Sweep, ranked
+
+TELLING = 3.0  # seconds between two rounds to MLflow
+PATIENCE = 60.0  # seconds a finished search waits for MLflow to take the rest
+
+Hands = Callable[[Course], None]  # what carries trials out until there are none left
+
+
+class Search:
+    """One driver's part in a sweep."""
+
+    def __init__(self, sweep: Sweep, space: Space, found: Explored, place: Place, url: str | None = None) -> None:
+        self.sweep, self.place = sweep, place
+        folder = storage.folder_of(place.home, sweep.name)
+        chains = [stage_runs(recipe, digest_at(place)) for recipe in (sweep.base, *found.corners)]
+        self.shared = set.intersection(*({run.fingerprint for run in chain} for chain in chains))
+        self.question = question(sweep, chains[0][-1].fingerprint)
+        where = without_password(url or str(folder))
+        self.ledger = Ledger(sweep, space, storage.storage_at(url, folder), folder, where)
+        self.ledger.declare(self.question)
+
+    def __call__(
+        self,
+        tracker: Tracker,
+        hands: Hands,
+        watch: Watch,
+        tags: Mapping[str, str] | None = None,
+        artifacts: Mapping[str, str] | None = None,
+        budget: float = float("inf"),
+        learn: bool = True,
+        gpus: float = 0.0,
+    ) -> list[Tried]:
+        """Search until the sweep has its trials, or has spent `budget` hours; all of its trials.
+
+        Raises StorageError where MLflow or the storage cannot be used, and what kept every trial from going on.
+        """
+        mirror = TrialMirror(tracker, self.sweep, self.place, self.question)
+        try:
+            mirror.parent = tracker.study(self.sweep.study({}), dict(tags or {}), dict(artifacts or {}))
+            taught = lessons(tracker, self.sweep, self.question) if learn else []
+        except REFUSALS as failure:
+            raise refusal(tracker.uri, failure) from failure
+        self.taught = self.ledger.feed(taught)
+        self._default_first()
+        course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(gpus) < budget)
+        with self.ledger.alive(), every(TELLING, partial(self._tell, mirror)):
+            if self.ledger.open():
+                hands(course)
+        self._tell_all(mirror)
+        if course.broken:
+            raise course.broken
+        self.mirror = mirror
+        return self.ledger.tried()
+
+    def _default_first(self) -> None:
+        """The base's own setting is the first trial, where it lies in the space."""
+        if (changes := default(self.sweep)) is not None:
+            self.ledger.enqueue(changes)
+
+    def _tell(self, mirror: TrialMirror) -> None:
+        with suppress(DigaError):  # the storage is away: it is asked again
+            mirror.sync(self.ledger.tried())
+
+    def _tell_all(self, mirror: TrialMirror) -> None:
+        tried, deadline = self.ledger.tried(), time.monotonic() + PATIENCE
+        while mirror.sync(tried) and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+    def hours(self, gpus: float) -> float:
+        """What the sweep's trials have computed, in hours of a GPU, or of a worker where they have none."""
+        return sum(one.outcome.seconds for one in self.ledger.tried()) / 3600 * max(gpus, 1.0)
+
+    def best(self, tried: list[Tried]) -> dict[int, Changes]:
+        """The trials to be confirmed, the best first, each setting once and the default never."""
+        if self.sweep.confirm is None:
+            return {}
+        done = {one.number: dict(one.outcome.values) for one in tried if one.done}
+        changes = {one.number: dict(one.changes) for one in tried}
+        seen = {stage_runs(self.sweep.base, digest_at(self.place))[-1].fingerprint}
+        found: dict[int, Changes] = {}
+        for number in ranked(done, self.sweep.objectives):
+            cell = chain_of(self.sweep, changes[number], None, self.place)[-1].fingerprint
+            if cell not in seen and len(found) < self.sweep.confirm.top:
+                found[number] = changes[number]
+            seen.add(cell)
+        return found
+
+
+def question(sweep: Sweep, cell: str) -> str:
+    """What a setting's value means, as a digest: the base with its data and seed, and the objectives."""
+    told = [cell, *((o.metric, o.direction) for o in sweep.objectives)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def default(sweep: Sweep) -> Changes | None:
+    """The base's own values of the parameters that would be asked for; None if they are not all in the space."""
+    own = fields(sweep.base)
+    own |= {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
+    asked = {d.path: d for d in sweep.dimensions if d.asked(own)}
+    inside = all(path in own and d.holds(own[path]) for path, d in asked.items())
+    return {path: own[path] for path in asked} if inside else None

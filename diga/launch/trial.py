@@ -1,0 +1,98 @@
+"""One trial of a sweep where it is carried out: rung by rung, every stage through the store, a word after each rung."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from diga.cost import EXA, operations
+from diga.errors import ConfigError, DigaError, Diverged
+from diga.identity import Digest
+from diga.launch.failures import foreseen, kind_of
+from diga.launch.tried import Told
+from diga.pipeline import Launch, Place, carry_out
+from diga.plan import StageRun, digests, stage_runs
+from diga.sweep import COMPUTE, Sweep
+
+Tell = Callable[[Told], None]
+
+
+def attempt(
+    sweep: Sweep, changes: Mapping[str, Any], place: Place, launch: Launch, origin: Mapping[str, str], tell: Tell
+) -> None:
+    """Carry out a setting, rung by rung, and tell what each came to.
+
+    An error is told, not raised: it is this trial's alone.  `tell` may end the trial by raising something that is no
+    Exception.
+    """
+    for rung in sweep.rungs:
+        told = carried_out(sweep, changes, rung, place, launch, origin)
+        tell(told)
+        if told.failure:
+            return
+
+
+def carried_out(
+    sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place, launch: Launch, origin: Mapping[str, str]
+) -> Told:
+    """One rung of a trial."""
+    last = rung in (None, sweep.rungs[-1])
+    mine: list[StageRun] = []
+    chain: list[StageRun] = []
+    try:
+        chain = chain_of(sweep, changes, rung, place)
+        for run in chain:
+            if carry_out(run, place, launch, origin=origin).how == "computed":
+                mine.append(run)
+        values = values_of(sweep, chain, place.store.folder(chain[-1].fingerprint))
+    except Exception as failure:
+        if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
+            raise
+        told = foreseen(failure, "trial")
+        return Told(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told))
+    return Told(rung or 0, last, values, chain[-1].fingerprint, *spent(mine, place), exaflop=exaflop(chain))
+
+
+def chain_of(sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place) -> list[StageRun]:
+    """The stage runs of a rung.  Raises ConfigError for a setting the recipe refuses."""
+    return stage_runs(sweep.recipe_of(changes, rung), digest_at(place))
+
+
+@cache
+def digest_at(place: Place) -> Digest:
+    """Digests of the data, each read once by this process."""
+    return digests(place.data, place.manifests)
+
+
+def spent(mine: list[StageRun], place: Place) -> tuple[float, int]:
+    """Seconds and updates of the stages that this trial computed."""
+    seconds = sum(place.store.manifest(run.fingerprint)["meta"]["seconds"] for run in mine)
+    return float(seconds), sum(run.steps for run in mine)
+
+
+def exaflop(chain: list[StageRun]) -> float | None:
+    """What a chain costs from its start, in 1e18 operations of its networks; None where one is not known."""
+    costs = [operations(run) for run in chain]
+    return None if None in costs else sum(cost for cost in costs if cost) / EXA
+
+
+def values_of(sweep: Sweep, chain: list[StageRun], folder: Path) -> dict[str, float]:
+    """The objectives' values by name.  Raises ConfigError for one that is not among the scores, Diverged for NaN."""
+    scores: dict[str, float] = json.loads((folder / "scores.json").read_text())
+    if (cost := exaflop(chain)) is not None:
+        scores[COMPUTE] = cost
+    found = {}
+    for objective in sweep.objectives:
+        if objective.metric not in scores:
+            raise ConfigError(
+                f"objective {objective.name!r}", f"no {objective.metric!r} is scored", "another objective"
+            )
+        found[objective.name] = scores[objective.metric]
+        if not math.isfinite(found[objective.name]):
+            raise Diverged(f"objective {objective.name!r}", f"is {found[objective.name]}", "a finite number")
+    return found

@@ -1,0 +1,115 @@
+"""MLflow's picture of a sweep's trials: a run each, below the sweep's own, brought to agree with the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.entities import Metric
+
+from diga.launch.answers import first_line
+from diga.launch.tracking import Tracker, published
+from diga.launch.tried import Outcome, Tried
+from diga.pipeline import Place
+from diga.sweep import COMPUTE, Sweep
+
+FINAL = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
+PARENT = "mlflow.parentRunId"
+
+
+class TrialMirror:
+    """Tells MLflow of trials; what it has already is not told again, whoever told it."""
+
+    def __init__(self, tracker: Tracker, sweep: Sweep, place: Place, question: str) -> None:
+        self.tracker, self.sweep, self.place, self.question = tracker, sweep, place, question
+        self.parent, self.trouble = "", ""
+        self._told: dict[int, Outcome] = {}
+
+    def sync(self, tried: list[Tried]) -> int:
+        """Tell what is new; at the first refusal leave the rest for next time.  How many trials are left to be told."""
+        waiting = [one for one in tried if self._told.get(one.number) != one.outcome]
+        for place, one in enumerate(waiting):
+            try:
+                self._tell(one)
+            except Exception as failure:  # whatever it is: a record that cannot be written is no reason to stop
+                self.trouble = first_line(failure)
+                return len(waiting) - place
+            self._told[one.number] = one.outcome
+        self.trouble = ""
+        return 0
+
+    def _tell(self, one: Tried) -> None:
+        tags = {
+            "kind": "trial",
+            "study": self.sweep.name,
+            "trial": str(one.number),
+            "seed": str(self.sweep.seed),
+            "space": self.sweep.space,
+            "question": self.question,
+            "protocol": str(getattr(self.sweep.base.stages[self.sweep.base.needed()[-1]], "protocol", "")),
+            PARENT: self.parent,
+        }
+        key = [self.sweep.name, "trial", str(one.number)]
+        run_id = self.tracker.run(f"diga/{self.sweep.name}", called(one), key, tags, one.suggested)
+        known = self.tracker.client.get_run(run_id).data.tags.get("status", "")
+        if one.outcome.status == "running" and known not in FINAL:
+            self.tracker.begun(run_id)
+        elif one.outcome.status in FINAL and known not in FINAL:
+            self._end(run_id, one.outcome)
+
+    def _end(self, run_id: str, outcome: Outcome) -> None:
+        """Its numbers, its rungs, then its state: a run that has a final state has everything."""
+        main, now = self.sweep.objectives[0].name, int(time.time() * 1000)
+        rungs = [Metric(f"rung/{main}", value, now, int(steps)) for steps, value in outcome.rungs.items()]
+        if rungs:
+            self.tracker.client.log_batch(run_id, rungs)
+        self.tracker.log(run_id, self._numbers(outcome), moment=self._moment(outcome, now))
+        words = {"cell": outcome.cell, "error": outcome.error, "failure": outcome.failure, "status": outcome.status}
+        self.tracker.log(run_id, tags=words)
+        self.tracker.client.set_terminated(run_id, FINAL[outcome.status])
+
+    def _moment(self, outcome: Outcome, now: int) -> int:
+        folder = self.place.store.folder(outcome.cell) if outcome.cell else None
+        return published(folder) if folder and folder.exists() else now
+
+    def _numbers(self, outcome: Outcome) -> Mapping[str, float]:
+        """What it cost and, of a trial that was carried out whole, its scores."""
+        found = {"cost/seconds": outcome.seconds, "cost/steps": float(outcome.steps)}
+        found |= {} if outcome.exaflop is None else {COMPUTE: outcome.exaflop}
+        if outcome.status == "done":
+            found |= {f"objective/{name}": value for name, value in outcome.values.items()}
+            found |= json.loads((self.place.store.folder(outcome.cell) / "scores.json").read_text())
+        return found
+
+
+def called(one: Tried) -> str:
+    """#012 kind=cut distil=0.31"""
+    return " ".join([f"#{one.number:03}", *(f"{path.split('.')[-1]}={short(v)}" for path, v in one.suggested.items())])
+
+
+def short(value: Any) -> str:
+    """A value as a name shows it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def lessons(tracker: Tracker, sweep: Sweep, question: str) -> list[tuple[str, dict[str, Any], list[float]]]:
+    """Settings inside the space that other sweeps have measured by the same question: where from, setting, values."""
+    client = tracker.client
+    everywhere = [str(e.experiment_id) for e in client.search_experiments() if e.name.startswith("diga/")]
+    asked = f"tags.kind = 'trial' AND tags.question = '{question}' AND tags.status = 'done'"
+    runs = client.search_runs(everywhere, asked, max_results=10_000) if everywhere else []
+    found = []
+    for run in runs:
+        if run.data.tags["study"] == sweep.name:
+            continue
+        own = {d.path for d in sweep.dimensions}
+        told = {path: json.loads(text) for path, text in run.data.params.items() if path in own}
+        wanted = {d.path: d for d in sweep.dimensions if d.asked(told)}
+        values = [run.data.metrics.get(f"objective/{o.name}") for o in sweep.objectives]
+        fits = wanted.keys() == told.keys() and all(d.holds(told[path]) for path, d in wanted.items())
+        if fits and run.data.params.keys() == told.keys() and None not in values:
+            source = f"{run.data.tags['study']} #{run.data.tags['trial']}"
+            found.append((source, told, [float(v) for v in values if v is not None]))
+    return found

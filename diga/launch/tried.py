@@ -1,0 +1,66 @@
+"""What came of a trial, as values: what a worker tells of a rung, how the trial ended, what the sweep knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Told(NamedTuple):
+    """What a worker tells of one rung: its scored values by the objectives' names, and what it computed for it."""
+
+    rung: int  # updates of the last training stage
+    last: bool
+    values: dict[str, float]
+    cell: str  # fingerprint of the stage that scored
+    seconds: float  # of what it computed itself
+    steps: int  # updates, likewise
+    exaflop: float | None = None  # of the whole chain, computed or not; None: unknown
+    failure: str = ""  # class of the failure that ended it
+    error: str = ""
+
+
+class Outcome(NamedTuple):
+    """Where a trial stands or how it ended."""
+
+    status: str  # done, pruned, failed, stopped, running
+    values: Mapping[str, float] = {}
+    rungs: Mapping[str, float] = {}  # value of the first objective by updates, as text
+    cell: str = ""
+    seconds: float = 0.0
+    steps: int = 0
+    exaflop: float | None = None
+    failure: str = ""
+    error: str = ""
+
+
+class Tried(NamedTuple):
+    """A trial: number, all changes to the base, those that were suggested, and what came of it."""
+
+    number: int
+    changes: Mapping[str, Any]
+    suggested: Mapping[str, Any]
+    outcome: Outcome
+
+    @property
+    def done(self) -> bool:
+        """Whether it can be ranked at all."""
+        return self.outcome.status == "done"
+
+
+def ended(told: list[Told], status: str, objective: str) -> Outcome:
+    """The outcome of a trial from what its rungs told."""
+    if not told:
+        return Outcome(status)
+    last, good = told[-1], [t for t in told if not t.failure]
+    return Outcome(
+        status,
+        values=last.values if status == "done" else {},
+        rungs={str(t.rung): t.values[objective] for t in good},
+        cell=good[-1].cell if good else "",
+        seconds=sum(t.seconds for t in told),
+        steps=sum(t.steps for t in told),
+        exaflop=last.exaflop,
+        failure=last.failure,
+        error=last.error,
+    )
