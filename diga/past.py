@@ -35,6 +35,7 @@ class Kept(NamedTuple):
     seconds: float
     bytes: int
     device: str
+    use: Mapping[str, float] = {}  # what it used of its machine: see diga.engine.use
 
     @property
     def kind(self) -> str:
@@ -119,6 +120,11 @@ class Past:
                 return round(median(kept.bytes for kept in found))
         return None
 
+    def uses(self, run: StageRun) -> list[Mapping[str, float]]:
+        """What its like used of their machines, as far as they say."""
+        key, _ = _speed_keys(run.kind, run.facts)
+        return [kept.use for kept in self.speeds.get(key, []) if kept.use]
+
 
 # --- reading and comparing -----------------------------------------------------------------
 
@@ -129,7 +135,8 @@ def _manifests(root: Path) -> Iterator[Kept]:
             document = json.loads(path.read_text("utf8"))
             size = sum(int(file["bytes"]) for file in document["files"].values())
             meta = document["meta"]
-            kept = Kept(path.parent.name, document["facts"], float(meta["seconds"]), size, str(meta.get("device", "")))
+            cost = float(meta["seconds"]), size, str(meta.get("device", "")), dict(meta.get("use", {}))
+            kept = Kept(path.parent.name, document["facts"], *cost)
             _ = kept.kind, kept.facts["recipe"]["seed"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue

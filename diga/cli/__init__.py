@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from diga import __version__
-from diga.cli import compare, data, doctor, keep, look, planning, report, watch, work
+from diga.cli import compare, data, doctor, keep, look, planning, report, sweep, watch, work
 from diga.cli.stopping import heeding
 from diga.errors import ConfigError, DigaError, StorageError
 
@@ -52,6 +52,7 @@ app.command("plan")(planning.plan)
 app.command("status")(watch.status)
 app.command("run")(work.run)
 app.command("ablate")(work.ablate)
+app.command("sweep")(sweep.sweep)
 app.command("retry")(work.retry)
 app.command("report")(report.report)
 app.command("diff")(compare.diff)

@@ -49,6 +49,8 @@ def made(name: str, kind: type[Recipe] | type[Study]) -> Any:
     known = catalogue(kind)
     if len(short := [full for full in known if full.partition(":")[2] == name]) == 1:
         name = short[0]
+    if name not in known and (turned := ":".join(reversed(name.split(":")))) in known:
+        name = turned  # diga:gta5_cityscapes for gta5_cityscapes:diga
     if name not in known:
         expected = expected_one_of(name, known)
         raise ConfigError(name, f"no such {kind.__name__.lower()}", f"{expected}; `diga list` shows all")

@@ -188,6 +188,20 @@ def launch(
 
     kinds: classes of failure of an earlier launch that are tried again; all of them, if None.
     """
+    states, errors = carried_out(study, tracking, crew, order, kinds, guard, address)
+    conclude(study, states, errors, tracking_uri(tracking))
+
+
+def carried_out(
+    study: Study,
+    tracking: str | None,
+    crew: Crews,
+    order: Literal["rows", "seeds"] = "rows",
+    kinds: Collection[str] | None = None,
+    guard: bool = False,
+    address: str | None = None,
+) -> tuple[Counter[str], list[tuple[Any, DigaError]]]:
+    """`launch` up to its last word: how many cells are done and failed, and the stages that failed, each with why."""
     from diga.launch import failures, provenance
     from diga.launch.cluster import knock
     from diga.launch.studies import Launch
@@ -204,15 +218,14 @@ def launch(
         from diga.launch.guard import check
 
         check(study, place)
-    uri = tracking_uri(tracking)
-    tracker = Tracker(uri, place.home / "mlflow-artifacts")
+    tracker = Tracker(tracking_uri(tracking), place.home / "mlflow-artifacts")
     again = failures.MANNERS if kinds is None else kinds
     with Bars(plan.stages) as bars:
         hands = lambda: crew(place, provenance.origin())  # noqa: E731
         states = plan(tracker, hands, bars, provenance.tags(), provenance.artifacts(), frozenset(again))
     if warning := plan.warning():
         print(f"warning: {warning}", file=sys.stderr)
-    conclude(study, states, plan.errors(), uri)
+    return states, plan.errors()
 
 
 def conclude(study: Study, states: Counter[str], errors: list[tuple[Any, DigaError]], uri: str) -> None:

@@ -16,6 +16,9 @@ SETTINGS = {  # they count when Ray or MLflow is imported, here and in Ray's wor
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a submitted job's own environment does not keep a driver from adding to it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a stage without a GPU still sees the device it may share
     "RAY_DEDUP_LOGS": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed says so, and has no metric
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a server that is away is given up soon, and asked again

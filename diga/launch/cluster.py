@@ -27,6 +27,7 @@ import sys, ray
 from ray._private.services import canonicalize_bootstrap_address_or_die as whole
 ray._raylet.GcsClient(address=whole(sys.argv[1]))
 """
+SLOT = "trial_slot"  # held by a trial whose stages are groups of workers: they need the CPUs
 ANSWERS = "a cluster that answers"
 
 
@@ -101,7 +102,7 @@ def connect(address: str | None, cpus: int | None) -> None:
         if address:
             ray.init(address=address, runtime_env=workers, **quiet)
         else:
-            ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)  # else it joins any it finds here
+            ray.init("local", num_cpus=cpus, include_dashboard=False, resources={SLOT: 1}, **quiet)  # else it joins any
             keep_secret(Path.home() / ".ray" / "auth_token")
     except (ConnectionError, RuntimeError, ValueError) as failure:
         why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]

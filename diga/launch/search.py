@@ -10,7 +10,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -18,11 +19,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from diga.errors import StorageError
+from diga.launch.cluster import SLOT, cluster, facts_of
 from diga.launch.course import Course
+from diga.launch.crew import grouped
 from diga.launch.failures import MANNERS
+from diga.launch.nodes import see_the_same
+from diga.launch.resources import Resources
 from diga.launch.trial import attempt
 from diga.launch.tried import Told
-from diga.pipeline import Launch, Place
+from diga.pipeline import Launch, Place, inline
 from diga.sweep import Sweep
 
 TOLD, STEP = "told", 1.0  # key of a result; seconds between two questions that were answered with "later"
@@ -99,40 +105,61 @@ def on_worker(
     attempt(sweep, config["changes"], place, launch, origin, tell)
 
 
+@contextmanager
+def tuned(
+    place: Place, address: str | None, room: Resources, at_once: int, origin: Mapping[str, str]
+) -> Iterator[Callable[[Course], None]]:
+    """Ray Tune on a cluster whose nodes all see the store, or on this machine's cores; a trial occupies `room`.
+
+    A trial whose stages are groups of Ray Train holds a slot and no CPU: its workers need those.
+    """
+    with cluster(address):
+        import ray
+
+        see_the_same(place)
+        there = ray.cluster_resources()
+        launch = grouped(room) if room.workers else inline
+        fits = min(int(there.get(kind, 0) // value) for kind, value in room.total().items())
+        if fits < 1:
+            wants = ", ".join(f"{value:g} {kind}" for kind, value in room.total().items())
+            has = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+            raise StorageError("a trial", f"wants {wants}; the cluster has {has}", "less, or a larger cluster")
+        holds = {slot(there): 1e-3} if room.workers else {kind.lower(): v for kind, v in room.each().items()}
+        facts = dict(origin) | facts_of(ray)
+        yield lambda course: carry_out(course, place, launch, facts, holds, min(at_once or fits, fits))
+
+
+def slot(there: Mapping[str, float]) -> str:
+    """A resource that is there to be held by who needs nothing else."""
+    return SLOT if SLOT in there else "node:__internal_head__"
+
+
 def carry_out(
     course: Course,
     place: Place,
     launch: Launch,
     origin: Mapping[str, str],
-    resources: Mapping[str, float],
+    holds: Mapping[str, float],
     at_once: int,
 ) -> None:
-    """Let Tune carry trials out until there are none left; one holds `resources` while it runs."""
+    """Let Tune carry trials out until there are none left; one holds some resources while it runs."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     settings, scratch = Settings(course), place.home / "tune" / course.ledger.driver
-    threads = max(1, int(resources.get("cpu", 1)))
+    threads = max(1, int(holds.get("cpu", 1)))
     trainable = tune.with_parameters(
         on_worker, sweep=course.ledger.sweep, place=place, launch=launch, origin=dict(origin), threads=threads
     )
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, dict(resources)),
-        tune_config=tune.TuneConfig(
-            search_alg=settings,
-            scheduler=Rungs(settings),
-            num_samples=-1,
-            max_concurrent_trials=at_once,
-            reuse_actors=True,
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(scratch),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MANNERS["death"].tries - 1),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0),
-        ),
+    search = tune.TuneConfig(
+        search_alg=settings,
+        scheduler=Rungs(settings),
+        num_samples=-1,
+        max_concurrent_trials=at_once,
+        reuse_actors=True,
+        trial_dirname_creator=lambda trial: str(trial.trial_id),
     )
+    failures = tune.FailureConfig(max_failures=MANNERS["death"].tries - 1)
+    kept = tune.RunConfig(name="trials", storage_path=str(scratch), verbose=0, failure_config=failures)
     try:
-        tuner.fit()
+        tune.Tuner(tune.with_resources(trainable, dict(holds)), tune_config=search, run_config=kept).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from diga.differences import fields
 from diga.errors import DigaError
+from diga.identity import Digest
 from diga.launch import storage
 from diga.launch.answers import REFUSALS, refusal, without_password
 from diga.launch.course import Course, Watch
@@ -21,7 +23,7 @@ from diga.launch.trial import chain_of, digest_at
 from diga.launch.trial_mirror import TrialMirror, lessons
 from diga.launch.tried import Tried
 from diga.pipeline import Place
-from diga.plan import stage_runs
+from diga.plan import StageRun, stage_runs
 from diga.space import Changes, Explored, Space
 from diga.sweep import Sweep, ranked
 
@@ -31,50 +33,57 @@ PATIENCE = 60.0  # seconds a finished search waits for MLflow to take the rest
 Hands = Callable[[Course], None]  # what carries trials out until there are none left
 
 
+class Terms(NamedTuple):
+    """How far a search goes: hours after which no trial is begun, GPUs of one trial, whether others teach it."""
+
+    budget: float = float("inf")
+    gpus: float = 0.0
+    learn: bool = True
+
+
 class Search:
     """One driver's part in a sweep."""
 
     def __init__(self, sweep: Sweep, space: Space, found: Explored, place: Place, url: str | None = None) -> None:
         self.sweep, self.place = sweep, place
         folder = storage.folder_of(place.home, sweep.name)
-        chains = [stage_runs(recipe, digest_at(place)) for recipe in (sweep.base, *found.corners)]
-        self.shared = set.intersection(*({run.fingerprint for run in chain} for chain in chains))
-        self.question = question(sweep, chains[0][-1].fingerprint)
+        self.chain = stage_runs(sweep.base, digest_at(place))
+        self.shared = shared(self.chain, found, digest_at(place))
+        self.question = question(sweep, self.chain[-1].fingerprint)
         where = without_password(url or str(folder))
         self.ledger = Ledger(sweep, space, storage.storage_at(url, folder), folder, where)
         self.ledger.declare(self.question)
+        self.taught = 0  # settings that others had measured and this one was fed
+        self.trouble = ""  # what MLflow answered last, if it lacks something
 
     def __call__(
         self,
         tracker: Tracker,
         hands: Hands,
         watch: Watch,
+        terms: Terms = Terms(),  # noqa: B008 - a value that cannot change
         tags: Mapping[str, str] | None = None,
         artifacts: Mapping[str, str] | None = None,
-        budget: float = float("inf"),
-        learn: bool = True,
-        gpus: float = 0.0,
     ) -> list[Tried]:
-        """Search until the sweep has its trials, or has spent `budget` hours; all of its trials.
+        """Search until the sweep has its trials, or has spent its budget; all of its trials.
 
         Raises StorageError where MLflow or the storage cannot be used, and what kept every trial from going on.
         """
         mirror = TrialMirror(tracker, self.sweep, self.place, self.question)
         try:
             mirror.parent = tracker.study(self.sweep.study({}), dict(tags or {}), dict(artifacts or {}))
-            taught = lessons(tracker, self.sweep, self.question) if learn else []
+            taught = lessons(tracker, self.sweep, self.question) if terms.learn else []
         except REFUSALS as failure:
             raise refusal(tracker.uri, failure) from failure
         self.taught = self.ledger.feed(taught)
         self._default_first()
-        course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(gpus) < budget)
+        course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(terms.gpus) < terms.budget)
         with self.ledger.alive(), every(TELLING, partial(self._tell, mirror)):
             if self.ledger.open():
                 hands(course)
         self._tell_all(mirror)
         if course.broken:
             raise course.broken
-        self.mirror = mirror
         return self.ledger.tried()
 
     def _default_first(self) -> None:
@@ -90,6 +99,7 @@ class Search:
         tried, deadline = self.ledger.tried(), time.monotonic() + PATIENCE
         while mirror.sync(tried) and time.monotonic() < deadline:
             time.sleep(0.5)
+        self.trouble = mirror.trouble
 
     def hours(self, gpus: float) -> float:
         """What the sweep's trials have computed, in hours of a GPU, or of a worker where they have none."""
@@ -101,7 +111,7 @@ class Search:
             return {}
         done = {one.number: dict(one.outcome.values) for one in tried if one.done}
         changes = {one.number: dict(one.changes) for one in tried}
-        seen = {stage_runs(self.sweep.base, digest_at(self.place))[-1].fingerprint}
+        seen = {self.chain[-1].fingerprint}
         found: dict[int, Changes] = {}
         for number in ranked(done, self.sweep.objectives):
             cell = chain_of(self.sweep, changes[number], None, self.place)[-1].fingerprint
@@ -109,6 +119,12 @@ class Search:
                 found[number] = changes[number]
             seen.add(cell)
         return found
+
+
+def shared(chain: Sequence[StageRun], found: Explored, digest: Digest) -> frozenset[str]:
+    """Fingerprints of the base's stage runs that no parameter of the space touches."""
+    others = [{run.fingerprint for run in stage_runs(recipe, digest)} for recipe in found.corners]
+    return frozenset({run.fingerprint for run in chain}.intersection(*others))
 
 
 def question(sweep: Sweep, cell: str) -> str:

@@ -1,0 +1,119 @@
+"""What `diga sweep` and `diga plan` share: spaces by name, and a sweep as it was typed, checked as a whole."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import typer
+
+import search_spaces
+from diga.cli.console import need_streets, recipe_of
+from diga.errors import ConfigError, expected_one_of
+from diga.recipe import Recipe
+from diga.space import Explored, Space, explored
+from diga.sweep import OBJECTIVES, Sampler, Sweep, confirm, halving, objective, with_source
+
+Base = Annotated[str, typer.Option("--base", help="The recipe that is searched from, such as diga:streets, or a JSON file of one.")]
+Number = Annotated[int, typer.Option("--trials", help="Settings to try in all; typed again with more, it goes on.")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option("--objective", help=f"{', '.join(OBJECTIVES)}; twice for a Pareto front. target reads target labels."),
+]
+Prune = Annotated[
+    Literal["asha", "none"] | None,
+    typer.Option(help="Whether trials end at rungs of fewer updates; asha unless there are several objectives."),
+]
+Rungs = Annotated[int, typer.Option(help="Rungs of asha, the whole plan included.")]
+Eta = Annotated[int, typer.Option(min=2, help="Of how many trials of a rung one goes on.")]
+Confirmed = Annotated[
+    str | None, typer.Option("--confirm", metavar="K:N", help="Repeat the K best trials with N other seeds.")
+]
+
+
+def spaces() -> dict[str, Space]:
+    """Functions of `search_spaces` that take a trial and nothing else, by "module.function"."""
+    found: dict[str, Space] = {}
+    for info in pkgutil.iter_modules(search_spaces.__path__):
+        module = importlib.import_module(f"search_spaces.{info.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if function.__module__ == module.__name__ and list(inspect.signature(function).parameters) == ["trial"]:
+                found[f"{info.name}.{name}"] = function
+    return found
+
+
+def space_of(name: str) -> Space:
+    """The space of that name.  Raises ConfigError with the nearest one."""
+    known = spaces()
+    if name not in known:
+        raise ConfigError(f"space {name!r}", "no such space", f"{expected_one_of(name, known)}; `diga list` shows all")
+    return known[name]
+
+
+class Typed(NamedTuple):
+    """A sweep as it was typed."""
+
+    space: str
+    base: str
+    changes: list[str]
+    seed: int | None
+    name: str | None
+    trials: int
+    objectives: list[str]
+    sampler: Sampler
+    prune: str | None
+    rungs: int
+    eta: int
+    confirmed: str | None
+
+
+class Declared(NamedTuple):
+    """A sweep, with the function of its space and what that turned out to be."""
+
+    sweep: Sweep
+    space: Space
+    explored: Explored
+
+
+def declared(typed: Typed) -> Declared:
+    """What was typed, checked as a whole before anything starts.  Raises ConfigError, DataError."""
+    if typed.trials < 1:
+        raise ConfigError("--trials", f"found {typed.trials}", "1 or more")
+    function, file = space_of(typed.space), Path(typed.base) if typed.base.endswith(".json") else None
+    base = recipe_of(None if file else typed.base, file, typed.changes, typed.seed)
+    base = scored_on_source(base, typed.objectives)
+    heard = explored(function, base, f"space {typed.space}")
+    objectives = tuple(objective(one, base) for one in dict.fromkeys(typed.objectives))
+    prune = typed.prune or ("asha" if len(objectives) == 1 else "none")
+    sweep = Sweep(
+        name=typed.name or typed.space,
+        space=typed.space,
+        base=base,
+        dimensions=heard.dimensions,
+        objectives=objectives,
+        trials=typed.trials,
+        sampler=typed.sampler,
+        halving=halving(base, typed.rungs, typed.eta) if prune == "asha" else None,
+        confirm=confirm(typed.confirmed, base.seed),
+    )
+    return Declared(sweep, function, heard)
+
+
+def scored_on_source(base: Recipe, objectives: list[str]) -> Recipe:
+    """The base, scored on its sources' validation images too where they have some, or where the objective is that."""
+    from diga.data.domain import domain
+    from diga.errors import DataError
+    from diga.home import data_root
+
+    need_streets(base, data_root())
+    whole = with_source(base)
+    if "source" in objectives:
+        return whole
+    try:
+        there = all(domain(name, data_root()).samples("val", True) for name in base.sources if "@" not in name)
+    except DataError:
+        return base
+    return whole if there else base
