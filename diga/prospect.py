@@ -54,7 +54,7 @@ def reaching(sweep: Sweep) -> list[float]:
     assert sweep.halving
     found = [float(sweep.trials)]
     for _ in sweep.halving.rungs[1:]:
-        found.append(_going_on(found[-1], sweep.halving.eta))
+        found.append(_going_on(found[-1], sweep.halving.eta) if sweep.halving.ends else found[-1])
     return found
 
 

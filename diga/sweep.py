@@ -46,6 +46,7 @@ class Halving(Declared):
     stage: str
     rungs: tuple[int, ...] = Field(min_length=2, description="updates of that stage, the whole plan's last")
     eta: int = Field(ge=2)
+    ends: bool = Field(True, description="whether it ends trials, or scores its rungs alone")
 
 
 class Confirm(Declared):
@@ -76,7 +77,7 @@ class Sweep(Declared):
             raise ConfigError("--prune", f"the space varies {self.halving.stage}.plan.steps", "updates that are fixed")
         if self.sampler == "cmaes" and not any(d.kind != "categorical" for d in self.dimensions):
             raise ConfigError("--sampler", "cmaes, and the space has no number", "tpe or random")
-        if self.sampler in ("cmaes", "gp") and len(self.objectives) > 1 and self.sampler == "cmaes":
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
             raise ConfigError("--sampler", "cmaes, and several objectives", "nsga2 or tpe")
         return self
 
@@ -169,7 +170,7 @@ def with_source(base: Recipe) -> Recipe:
     return override(base, {f"{base.needed()[-1]}.domains": [*domains, *more]}) if more else base
 
 
-def halving(base: Recipe, rungs: int, eta: int) -> Halving:
+def halving(base: Recipe, rungs: int, eta: int, ends: bool = True) -> Halving:
     """Rungs of the last training stage: its plan's updates divided by eta, again and again.
 
     Raises ConfigError where the first would be less than one update, or where nothing trains.
@@ -182,7 +183,7 @@ def halving(base: Recipe, rungs: int, eta: int) -> Halving:
     if steps // eta ** (rungs - 1) < 1 or rungs < 2:
         what = f"{rungs} rungs of {steps} updates, each a part in {eta} of the next"
         raise ConfigError("--rungs", what, "two rungs at least, the first with an update")
-    return Halving(stage=stages[-1], rungs=tuple(steps // eta**i for i in reversed(range(rungs))), eta=eta)
+    return Halving(stage=stages[-1], rungs=tuple(steps // eta**i for i in reversed(range(rungs))), eta=eta, ends=ends)
 
 
 def confirm(text: str | None, seed: int) -> Confirm | None:

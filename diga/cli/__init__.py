@@ -16,7 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from diga import __version__
-from diga.cli import compare, data, doctor, keep, look, planning, report, sweep, watch, work
+from diga.cli import compare, data, doctor, keep, look, planning, promote, report, sweep, watch, work
 from diga.cli.stopping import heeding
 from diga.errors import ConfigError, DigaError, StorageError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
       diga plan diga:table3        what the study would run, at what cost
       diga ablate diga:table3      run it; stop it, type it again
       diga report table3           its tables and figures
+      diga sweep diga.self_training   search what may vary of it
 
     Everything generated goes under $DIGA_HOME (./diga-home); datasets are
     read from $DIGA_DATA ($DIGA_HOME/data).
@@ -53,6 +54,7 @@ app.command("status")(watch.status)
 app.command("run")(work.run)
 app.command("ablate")(work.ablate)
 app.command("sweep")(sweep.sweep)
+app.command("promote")(promote.promote)
 app.command("retry")(work.retry)
 app.command("report")(report.report)
 app.command("diff")(compare.diff)

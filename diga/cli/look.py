@@ -11,6 +11,7 @@ import typer
 from rich.table import Column, Table
 
 from diga.cli.console import catalogue, out, recipe_of, study_of
+from diga.cli.searching import spaces
 from diga.cli.work import Changes
 from diga.errors import ConfigError
 from diga.recipe import Recipe, dumps, plain
@@ -19,11 +20,14 @@ from diga.study import Study
 
 
 def list_() -> None:
-    """Recipes, studies, networks, masks, label rules and protocols by name."""
+    """Recipes, studies, spaces, networks, masks, label rules and protocols by name."""
     for title, kind in (("recipes", Recipe), ("studies", Study)):
         out.print(f"[bold]{title}[/bold]")
         for name, make in catalogue(kind).items():
             out.print(f"  {name:32} {(make.__doc__ or '').splitlines()[0]}", markup=False)
+    out.print("[bold]spaces[/bold]")
+    for name, space in spaces().items():
+        out.print(f"  {name:32} {(space.__doc__ or '').splitlines()[0]}", markup=False)
     modules = {"networks": "diga.models", "masks": "diga.ops.masks", "label rules": "diga.ops.rules"}
     modules |= {"protocols": "diga.engine.protocols"}
     for title, module in modules.items():

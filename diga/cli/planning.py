@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
 from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of, title
+from diga.cli.searching import Base, Confirmed, Eta, Number, Objectives, Prune, Rungs, Typed
 from diga.cli.work import Changes
 from diga.errors import StorageError
 from diga.study import Order, Study
@@ -28,7 +29,7 @@ REASONS = 12  # lines, unless all are asked for
 
 
 def plan(
-    name: Annotated[str, typer.Argument(help="A study or a recipe.")],
+    name: Annotated[str, typer.Argument(help="A study, a recipe, or a space that would be searched.")],
     seeds: Annotated[str | None, typer.Option(help="How many, or which: 5, or 0,1,7.")] = None,
     changes: Changes = None,
     order: Annotated[
@@ -46,6 +47,13 @@ def plan(
         typer.Option("--probe", help="Time a few steps of every training that was never measured, here."),
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="A line for every stage run, with the reason.")] = False,
+    base: Base = "diga:streets",
+    trials: Number = 24,
+    objectives: Objectives = None,
+    prune: Prune = None,
+    rungs: Rungs = 3,
+    eta: Eta = 4,
+    confirmed: Confirmed = None,
 ) -> None:
     """What would run, what is there and why the rest is not, and what it would take; nothing is started.
 
@@ -56,7 +64,16 @@ def plan(
       diga plan diga:table3 --gpus 8 --deadline 72     does it fit a long weekend?
       diga plan diga:table3 --budget 500               exit code 4 if it takes more
       diga plan diga:table3 --all                      why is this stage not reused?
+      diga plan diga.self_training --trials 64         what would a sweep take, three ways?
     """
+    if "." in name and ":" not in name:
+        from diga.cli.prospects import plan_sweep
+
+        one = seeds_of(seeds)[0] if seeds else None
+        wanted = objectives or ["target"]
+        typed = Typed(name, base, changes or [], one, None, trials, wanted, "tpe", prune, rungs, eta, confirmed)
+        plan_sweep(typed, gpus, budget)
+        return
     from diga.forecast import Forecast
     from diga.past import Past
     from diga.pipeline import Place

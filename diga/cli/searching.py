@@ -17,15 +17,17 @@ from diga.recipe import Recipe
 from diga.space import Explored, Space, explored
 from diga.sweep import OBJECTIVES, Sampler, Sweep, confirm, halving, objective, with_source
 
-Base = Annotated[str, typer.Option("--base", help="The recipe that is searched from, such as diga:streets, or a JSON file of one.")]
+Base = Annotated[
+    str, typer.Option("--base", help="The recipe that is searched from, such as diga:streets, or a JSON file of one.")
+]
 Number = Annotated[int, typer.Option("--trials", help="Settings to try in all; typed again with more, it goes on.")]
 Objectives = Annotated[
     list[str] | None,
     typer.Option("--objective", help=f"{', '.join(OBJECTIVES)}; twice for a Pareto front. target reads target labels."),
 ]
 Prune = Annotated[
-    Literal["asha", "none"] | None,
-    typer.Option(help="Whether trials end at rungs of fewer updates; asha unless there are several objectives."),
+    Literal["asha", "watch", "none"] | None,
+    typer.Option(help="asha ends trials at rungs of fewer updates; watch only scores them; none with two objectives."),
 ]
 Rungs = Annotated[int, typer.Option(help="Rungs of asha, the whole plan included.")]
 Eta = Annotated[int, typer.Option(min=2, help="Of how many trials of a rung one goes on.")]
@@ -96,7 +98,7 @@ def declared(typed: Typed) -> Declared:
         objectives=objectives,
         trials=typed.trials,
         sampler=typed.sampler,
-        halving=halving(base, typed.rungs, typed.eta) if prune == "asha" else None,
+        halving=halving(base, typed.rungs, typed.eta, prune == "asha") if prune != "none" else None,
         confirm=confirm(typed.confirmed, base.seed),
     )
     return Declared(sweep, function, heard)

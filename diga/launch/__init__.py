@@ -18,6 +18,7 @@ SETTINGS = {  # they count when Ray or MLflow is imported, here and in Ray's wor
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed says so, and has no metric
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # a stopped search ends as every other command: exit code 130
     "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",

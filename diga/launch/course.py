@@ -14,6 +14,7 @@ from diga.launch.trial import attempt
 from diga.launch.tried import Outcome, Told, ended
 from diga.pipeline import Launch, Place
 
+COMMON = frozenset({"storage", "data"})  # failures that the next trial would meet as well
 LATER = 0.5  # seconds until a question that was answered with "later" is asked again
 
 
@@ -49,7 +50,7 @@ class Course:
         """A trial to carry out, "later" or "over"."""
         if self.broken:
             return "over"
-        if self.told and not self.ready():
+        if not self.ready() and (self.told or self.ledger.others_at_work()):
             return "later"
         taken = self.ledger.take(more=self.more())
         if isinstance(taken, Taken):
@@ -65,18 +66,28 @@ class Course:
         return self.ledger.goes_on(number, told.rung, told.values[self.ledger.sweep.objectives[0].name])
 
     def end(self, number: int, died: str = "") -> None:
-        """A trial is over; `died`: of something it could not tell."""
+        """A trial is over; `died`: of something it could not tell.
+
+        What is no setting's fault, a full disk or a damaged image, ends the search and leaves the trial to the next.
+        """
         told = self.told.pop(number)
-        last = told[-1] if told else None
-        whole = last is not None and not last.failure and not died
-        status = "failed" if not whole else "done" if last and last.last else "pruned"
-        outcome = ended(told, status, self.ledger.sweep.objectives[0].name)
-        if died:
-            outcome = outcome._replace(failure="death", error=died)
-        self.ledger.end(number, outcome)
+        outcome = came_to(told, self.ledger.sweep.objectives[0].name, died)
         self.watch.ended(number, outcome)
-        if status == "failed" and outcome.failure != "setting" and not self.ready():
-            self.broken = MANNERS[outcome.failure].error("a stage that every trial reads", outcome.error)
+        everywhere = outcome.failure in COMMON or (outcome.status == "failed" and not self.ready())
+        if everywhere and outcome.failure != "setting":
+            self.broken = MANNERS[outcome.failure].error(
+                "the search", outcome.error, "typed again it goes on from here"
+            )
+        else:
+            self.ledger.end(number, outcome)
+
+
+def came_to(told: list[Told], objective: str, died: str = "") -> Outcome:
+    """The outcome of a trial from what its rungs told."""
+    last = told[-1] if told else None
+    whole = last is not None and not last.failure and not died
+    outcome = ended(told, "failed" if not whole else "done" if last and last.last else "pruned", objective)
+    return outcome._replace(failure="death", error=died) if died else outcome
 
 
 class Stopped(BaseException):

@@ -187,6 +187,12 @@ class Ledger:
         self._mine[number] = trial._trial_id
         return Taken(number, trial.params | more)
 
+    def others_at_work(self) -> bool:
+        """Whether another driver that lives carries out a trial."""
+        own = patiently(self._own, self.where)
+        running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
+        return any(self._lives(t.user_attrs.get(DRIVER, "")) for t in running)
+
     def _closed(self, found: FrozenTrial) -> bool:
         """Finish a trial of which all is known but that it is over."""
         outcome = found.user_attrs.get(OUTCOME)
@@ -204,9 +210,9 @@ class Ledger:
         def work() -> bool:
             trial = optuna.Trial(self.study, self._mine[number])
             trial.report(value, steps)
-            assert self.pruner
+            assert self.pruner and self.sweep.halving
             found = self.study._storage.get_trial(trial._trial_id)
-            return not self.pruner.prune(self.study, found)
+            return not (self.pruner.prune(self.study, found) and self.sweep.halving.ends)
 
         return patiently(work, self.where)
 

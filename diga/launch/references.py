@@ -50,11 +50,12 @@ def experiments(client: MlflowClient) -> Iterator[str]:
 
 
 def runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
-    """All cells of a study."""
-    token: str | None = None
-    while True:
-        page: Any = client.search_runs([experiment], "tags.kind = 'cell'", max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    """All cells of a study, and a sweep's trials that are done."""
+    for wanted in ("tags.kind = 'cell'", "tags.kind = 'trial' AND tags.status = 'done'"):
+        token: str | None = None
+        while True:
+            page: Any = client.search_runs([experiment], wanted, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                break

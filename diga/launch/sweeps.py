@@ -69,7 +69,7 @@ class Search:
 
         Raises StorageError where MLflow or the storage cannot be used, and what kept every trial from going on.
         """
-        mirror = TrialMirror(tracker, self.sweep, self.place, self.question)
+        mirror = TrialMirror(tracker, self.sweep, self.place, self.question, tags or {})
         try:
             mirror.parent = tracker.study(self.sweep.study({}), dict(tags or {}), dict(artifacts or {}))
             taught = lessons(tracker, self.sweep, self.question) if terms.learn else []
@@ -78,9 +78,14 @@ class Search:
         self.taught = self.ledger.feed(taught)
         self._default_first()
         course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(terms.gpus) < terms.budget)
-        with self.ledger.alive(), every(TELLING, partial(self._tell, mirror)):
-            if self.ledger.open():
-                hands(course)
+        try:
+            with self.ledger.alive(), every(TELLING, partial(self._tell, mirror)):
+                if self.ledger.open():
+                    hands(course)
+        except BaseException:
+            with suppress(Exception):  # a record that cannot be written does not hold up a stop
+                mirror.abandon(self.ledger.tried())
+            raise
         self._tell_all(mirror)
         if course.broken:
             raise course.broken

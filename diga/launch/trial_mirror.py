@@ -11,21 +11,24 @@ from mlflow.entities import Metric
 
 from diga.launch.answers import first_line
 from diga.launch.tracking import Tracker, published
+from diga.launch.trial import chain_of
 from diga.launch.tried import Outcome, Tried
 from diga.pipeline import Place
+from diga.recipe import dumps
 from diga.sweep import COMPUTE, Sweep
 
-FINAL = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
+FINAL = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 PARENT = "mlflow.parentRunId"
 
 
 class TrialMirror:
     """Tells MLflow of trials; what it has already is not told again, whoever told it."""
 
-    def __init__(self, tracker: Tracker, sweep: Sweep, place: Place, question: str) -> None:
-        self.tracker, self.sweep, self.place, self.question = tracker, sweep, place, question
+    def __init__(self, tracker: Tracker, sweep: Sweep, place: Place, question: str, tags: Mapping[str, str]) -> None:
+        self.tracker, self.sweep, self.place, self.question, self.tags = tracker, sweep, place, question, tags
         self.parent, self.trouble = "", ""
         self._told: dict[int, Outcome] = {}
+        self._runs: dict[int, str] = {}
 
     def sync(self, tried: list[Tried]) -> int:
         """Tell what is new; at the first refusal leave the rest for next time.  How many trials are left to be told."""
@@ -40,6 +43,12 @@ class TrialMirror:
         self.trouble = ""
         return 0
 
+    def abandon(self, tried: list[Tried]) -> None:
+        """Say of trials that are not over that they were stopped."""
+        for one in tried:
+            if one.outcome.status == "running" and one.number in self._runs:
+                self.tracker.failed(self._runs[one.number], "stopped", "stopped")
+
     def _tell(self, one: Tried) -> None:
         tags = {
             "kind": "trial",
@@ -53,11 +62,22 @@ class TrialMirror:
         }
         key = [self.sweep.name, "trial", str(one.number)]
         run_id = self.tracker.run(f"diga/{self.sweep.name}", called(one), key, tags, one.suggested)
+        self._runs[one.number] = run_id
         known = self.tracker.client.get_run(run_id).data.tags.get("status", "")
         if one.outcome.status == "running" and known not in FINAL:
             self.tracker.begun(run_id)
         elif one.outcome.status in FINAL and known not in FINAL:
+            self._recipe(run_id, one)
             self._end(run_id, one.outcome)
+
+    def _recipe(self, run_id: str, one: Tried) -> None:
+        """What it was, and which stage runs it is made of: those of a trial that is done are kept."""
+        recipe = self.sweep.recipe_of(one.changes)
+        self.tracker.client.log_text(run_id, dumps(recipe), "recipe.json")
+        self.tracker.client.log_text(run_id, dumps(self.sweep.base), "base.json")
+        if one.done:
+            chain = chain_of(self.sweep, one.changes, None, self.place)
+            self.tracker.origin(run_id, {f"stage.{run.name}": run.fingerprint for run in chain} | dict(self.tags), {})
 
     def _end(self, run_id: str, outcome: Outcome) -> None:
         """Its numbers, its rungs, then its state: a run that has a final state has everything."""
