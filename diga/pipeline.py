@@ -59,12 +59,15 @@ def inline(run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, 
     import torch
 
     from diga.engine.run import Run
+    from diga.engine.use import measured
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and (threads := os.environ.get("DIGA_THREADS")):
         torch.set_num_threads(int(threads))
-    run.stage(Run(run.recipe, run.name, work, inputs, place.data, place.manifests, device=device, progress=progress))
-    return surroundings() | {"workers": 1, "device": device.type}
+    own = Run(run.recipe, run.name, work, inputs, place.data, place.manifests, device=device, progress=progress)
+    with measured(device) as use:
+        run.stage(own)
+    return surroundings() | {"workers": 1, "device": device.type, "use": use}
 
 
 def carry_out(

@@ -31,10 +31,10 @@ def on_ray(workers: int, gpus: float = 0, cpus: float = 1, pace: Mapping[str, in
             return inline(run, work, inputs, place, progress)
         job = {"run": run, "work": work, "inputs": dict(inputs), "place": place, "pace": dict(pace or {})}
         each = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-        failure = aside(lambda: fitted(run, job, workers, each, place))
-        if isinstance(failure, DigaError):
-            raise failure
-        return surroundings() | {"workers": workers, "gpus": gpus}
+        told: DigaError | dict[str, Any] = aside(lambda: fitted(run, job, workers, each, place))
+        if isinstance(told, DigaError):
+            raise told
+        return surroundings() | {"workers": workers, "gpus": gpus} | told
 
     return launch
 
@@ -54,7 +54,7 @@ def aside(work: Callable[[], Any]) -> Any:
 
 
 def fitted(run: StageRun, job: dict[str, Any], workers: int, each: dict[str, float], place: Place) -> Any:
-    """What the first worker returned: None, or the error a user should read."""
+    """What the first worker returned: what the manifest should say of it, or the error a user should read."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -87,8 +87,8 @@ def cause(run: StageRun, failure: Exception) -> DigaError:
     return WorkerDied(f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again")
 
 
-def work_on(job: dict[str, Any]) -> DigaError | None:
-    """What each worker does.
+def work_on(job: dict[str, Any]) -> DigaError | dict[str, Any]:
+    """What each worker does; its device and what it used, of which the first worker's are kept.
 
     A divergence, which all workers meet at the same step, is returned: raised, it would be tried again
     in vain.  Any other error may be one worker's alone, for which the others would wait: it is raised.
@@ -98,6 +98,7 @@ def work_on(job: dict[str, Any]) -> DigaError | None:
     from ray.train.torch import get_device
 
     from diga.engine.run import Pace, Run
+    from diga.engine.use import measured
 
     run, place = job["run"], job["place"]
     torch.set_num_threads(int(os.environ.get("DIGA_THREADS", "1")))
@@ -117,7 +118,8 @@ def work_on(job: dict[str, Any]) -> DigaError | None:
         progress=progress,
     )
     try:
-        run.stage(stage)
+        with measured(stage.device) as use:
+            run.stage(stage)
     except Diverged as failure:
         return failure
-    return None
+    return {"device": stage.device.type, "use": use}
