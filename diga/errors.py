@@ -66,6 +66,10 @@ class TemporaryError(DigaError):
     code = 75
 
 
+class Stopped(TemporaryError):
+    """A training that was asked to stop and has saved: typing the same command again goes on there."""
+
+
 def shown(value: object) -> str:
     """`value` as a message quotes it: one short line, whatever it is."""
     try:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from diga.engine.stopping import Stop, signalled
 from diga.home import data_root, home
 from diga.plan import StageRun, digests, stage_runs
 from diga.recipe import Recipe
@@ -54,17 +55,27 @@ def store_at(root: Path) -> Store:
 Launch = Callable[[StageRun, Path, Mapping[str, Path], Place, Progress], dict[str, Any]]
 
 
-def inline(run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress) -> dict[str, Any]:
+def inline(
+    run: StageRun,
+    work: Path,
+    inputs: Mapping[str, Path],
+    place: Place,
+    progress: Progress,
+    stop: Stop = signalled,
+) -> dict[str, Any]:
     """Carry one stage out in this process, on the GPU if there is one."""
     import torch
 
     from diga.engine.run import Run
+    from diga.engine.use import measured
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and (threads := os.environ.get("DIGA_THREADS")):
         torch.set_num_threads(int(threads))
-    run.stage(Run(run.recipe, run.name, work, inputs, place.data, place.manifests, device=device, progress=progress))
-    return surroundings() | {"workers": 1, "device": device.type}
+    own = Run(run.recipe, run.name, work, inputs, place.data, place.manifests, device, progress=progress, stop=stop)
+    with measured(device) as use:
+        run.stage(own)
+    return surroundings() | {"workers": 1, "device": device.type, "use": use}
 
 
 def carry_out(

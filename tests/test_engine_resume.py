@@ -1,4 +1,4 @@
-"""A stage whose process is killed, at any step, ends bit for bit where an unbroken one does."""
+"""A stage that is killed or stopped, at any step, ends bit for bit where an unbroken one does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ import torch
 
 from diga import files
 from diga.engine.run import Pace, Run
+from diga.engine.stopping import Told, signalled
+from diga.errors import Stopped
 from diga.files import PRIVATE
 from diga.pipeline import Place
 from diga.recipe import override
@@ -148,6 +150,48 @@ def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
     carry_out(chain, tmp_path)
     assert f"warning: {newest}" in capsys.readouterr().out
     same_end(unbroken, tmp_path)
+
+
+# --- asked to stop ---------------------------------------------------------------------------
+
+
+@dataclass
+class Asked(Run):
+    """A run that is asked to stop while it makes a step, and remembers where it began."""
+
+    at: int = -1
+    ask: Callable[[], None] = lambda: None
+    began: list[int] = field(default_factory=list)
+
+    def pairs(self, start: int, stop: int) -> Iterator[Pair]:
+        self.began.append(start)
+        for t, pair in enumerate(super().pairs(start, stop), start):
+            if t == self.at:
+                self.ask()
+            yield pair
+
+
+@pytest.mark.parametrize("at", [0, SAVE - 1, SAVE + 1, STEPS - 1])
+@pytest.mark.parametrize("way", ["signal", "file"])
+def test_stopped_it_saves_at_its_step_and_goes_on_there(
+    chain: Chain, unbroken: Path, tmp_path: Path, way: str, at: int
+) -> None:
+    run, told = stage_run(chain, RECIPE, "self_training", tmp_path / "run"), Told(tmp_path / "stop")
+    stop, ask, ending = {
+        "signal": (signalled, lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+        "file": (told, told.path.touch, Stopped),
+    }[way]
+    where = (run.recipe, run.stage, run.folder, run.inputs, run.data_root, run.cache)
+    asked = Asked(*where, pace=PACE, stop=stop, at=at, ask=ask)
+    with pytest.raises(ending):
+        RECIPE.stages["self_training"](asked)
+    assert not (run.folder / "artifact.pt").exists()
+    assert max(int(p.name[:8]) for p in (run.folder / PRIVATE).glob("*.pt")) == at + 1
+    assert [step for step, _ in told_by(run.folder)] == list(range(at + 1)), "no loss of a step is lost"
+    again = Asked(*where, pace=PACE)
+    RECIPE.stages["self_training"](again)
+    assert again.began == [at + 1]
+    same_end(unbroken, run.folder)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ def test_a_group_of_two_inside_a_study_does_what_one_does_and_outlives_a_kill(ad
             killer.join()
             assert killed
         homes[name] = place.home
-        workers = [json.loads(m.read_text())["meta"]["workers"] for m in tiny.manifests(place.home).values()]
-        assert sorted(workers) == ([1, 1] if name == "one" else [1, 2])
+        metas = [json.loads(m.read_text())["meta"] for m in tiny.manifests(place.home).values()]
+        assert sorted(meta["workers"] for meta in metas) == ([1, 1] if name == "one" else [1, 2])
+        assert all(meta["use"]["cpu_seconds"] > 0 and meta["device"] == "cpu" for meta in metas)
     for a, b in zip(losses(homes["one"])[:10], losses(homes["two"])[:10], strict=True):
         assert a == pytest.approx(b, rel=1e-4)
     assert tiny.digests(homes["two"]) == tiny.digests(homes["killed"])

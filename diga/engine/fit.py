@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from diga.engine import checkpoint, parallel
 from diga.engine.optim import optimizer, set_rate
-from diga.errors import Diverged
+from diga.errors import Diverged, Stopped
 from diga.files import PRIVATE
 from diga.settings import Plan
 from diga.types import Losses, Pair, Updates
@@ -31,27 +31,32 @@ def fit(run: Run, nets: nn.ModuleDict, step: Step, plan: Plan, keep: str = "stud
     GAN twice.  A fit that was cut short goes on from its last checkpoint and ends bit for bit where
     an unbroken one does: all chance is a function of seed and step.  Weights of `nets[keep]` are
     also kept at the plan's snapshots.  A network named in `plans` descends by its own.  Raises Diverged,
-    naming step and term.
+    naming step and term, and Stopped, after saving, when `run.stop` asks for that.
     """
     plan_of = dict.fromkeys(nets, plan) | dict(plans or {})
     optims = {k: optimizer(n, plan_of[k]) for k, n in nets.items() if any(p.requires_grad for p in n.parameters())}
     start = resume(run, nets, optims)
     pending: dict[int, Losses] = {}
-    for t, pair in enumerate(run.pairs(start, plan.steps), start):
-        run.seed(t)
-        pending[t] = {}
-        updates = step(pair, t)
-        while update := run.under_precision(partial(next, updates, None)):
-            name, losses = update
-            descend(nets[name], optims[name], losses, plan_of[name].lr_at(t))
-            pending[t] |= {f"loss/{k}": v.detach() for k, v in losses.items()}
-        done = t + 1
-        if done % run.pace.log == 0 or done % run.pace.save == 0 or done == plan.steps:
-            tell(run, pending, plan)
-        if done in plan.snapshot_steps() and keep in nets:
-            run.snapshot(done, nets[keep])
-        if done % run.pace.save == 0 and done < plan.steps:
-            save(run, nets, optims, done)
+    vote = parallel.Vote(run.device)
+    with run.stop() as asked:
+        for t, pair in enumerate(run.pairs(start, plan.steps), start):
+            run.seed(t)
+            pending[t] = {}
+            updates = step(pair, t)
+            while update := run.under_precision(partial(next, updates, None)):
+                name, losses = update
+                descend(nets[name], optims[name], losses, plan_of[name].lr_at(t))
+                pending[t] |= {f"loss/{k}": v.detach() for k, v in losses.items()}
+            done, stop = t + 1, vote(asked())
+            saves = stop or (done % run.pace.save == 0 and done < plan.steps)
+            if saves or done % run.pace.log == 0 or done == plan.steps:
+                tell(run, pending, plan)
+            if done in plan.snapshot_steps() and keep in nets:
+                run.snapshot(done, nets[keep])
+            if saves:
+                save(run, nets, optims, done)
+            if stop:
+                raise Stopped(run.stage, f"stopped after step {done}", "the same command goes on from there")
     run.save(dict(nets.items()))
 
 

@@ -50,6 +50,22 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+class Vote:
+    """Whether any worker says yes: asked at every step; of several workers known at the next, so that none waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.cast: Tensor | None = None
+
+    def __call__(self, mine: bool) -> bool:
+        """The same answer for all workers."""
+        if world() == 1:
+            return mine
+        known, self.cast = self.cast, torch.full((), float(mine), device=self.device)
+        dist.all_reduce(self.cast)
+        return known is not None and bool(known.item())
+
+
 def barrier() -> None:
     """Wait for the others."""
     if world() > 1:

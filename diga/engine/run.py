@@ -20,6 +20,7 @@ from diga.data.manifest import class_weights, manifest
 from diga.engine import checkpoint, feed, labelling, parallel, pictures, scoring
 from diga.engine.fit import Plans, Step, finite, fit
 from diga.engine.spool import Spool
+from diga.engine.stopping import Stop, never
 from diga.errors import ConfigError, Diverged
 from diga.models import pretrained
 from diga.models.norm import freeze, statistics
@@ -51,7 +52,7 @@ class Run:
     """What a stage is called with.
 
     `inputs` holds the folders of finished stages by name, `data_root` the datasets, `cache` the data
-    manifests.  `progress(done, total)` is called now and then.
+    manifests.  `progress(done, total)` is called now and then; `stop` tells a training to save and end.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ class Run:
     device: torch.device = CPU
     pace: Pace = Pace()
     progress: Callable[[int, int], None] = lambda done, total: None
+    stop: Stop = never
     watched: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

@@ -6,8 +6,10 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
+from diga.engine.stopping import PATIENCE, Told
 from diga.errors import DigaError, StorageError
 from diga.launch.answers import first_line
 from diga.launch.cluster import cluster, facts_of
@@ -65,15 +67,17 @@ class OnRay:
         allotment: Allotment,
         origin: Mapping[str, str] | None = None,
         at_once: int = 0,
-        launch: Launch = inline,
+        launch: Launch | None = None,
     ) -> None:
         import ray
 
-        self.place, self.allotment, self.ray, self.launch = place, allotment, ray, launch
+        self.place, self.allotment, self.ray = place, allotment, ray
+        self.stop = Told.anew(place.store.root)
+        self.launch = launch or partial(inline, stop=self.stop)
         self.origin = dict(origin or {}) | facts_of(ray)
         self.at_once = at_once or 10**9
         self.task = ray.remote(max_retries=0, retry_exceptions=False)(on_worker)  # what to try again is our table's
-        self.waiting: dict[Any, tuple[str, Resources]] = {}
+        self.waiting: dict[Any, tuple[StageRun, Resources]] = {}
 
     def needs(self, run: StageRun, wider: bool) -> Resources:
         """What a stage gets; more room after it ran out of memory, if any node has that."""
@@ -121,14 +125,19 @@ class OnRay:
         task = self.task.options(
             num_cpus=own.get("CPU", 0), num_gpus=own.get("GPU", 0), name=f"{run.name} {run.fingerprint}"
         )
-        launch = grouped(asked) if asked.workers else self.launch
+        launch = grouped(asked, self.stop) if asked.workers else self.launch
         sent = task.remote(run, self.place, max(1, int(asked.cpus)), launch, self.origin)
-        self.waiting[sent] = run.fingerprint, asked
+        self.waiting[sent] = run, asked
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
         """Look which tasks are over, as soon as one is."""
         over = self.ray.wait(list(self.waiting), timeout=patience)[0] if self.waiting else []
-        return [(self.waiting.pop(task)[0], self._result(task)) for task in over]
+        return [(self.waiting.pop(task)[0].fingerprint, self._result(task)) for task in over]
+
+    def saved(self) -> None:
+        """Wait for the trainings under way as long as patience lasts; whatever else runs has nothing to save."""
+        if trains := [task for task, (run, _) in self.waiting.items() if run.steps]:
+            self.ray.wait(trains, num_returns=len(trains), timeout=PATIENCE)
 
     def _result(self, task: Any) -> DigaError | None:
         known = self.ray.exceptions
@@ -156,7 +165,9 @@ def ray_crew(
     """A crew on a cluster whose nodes all see the store, or on this machine's cores."""
     with cluster(address):
         see_the_same(place)
-        yield OnRay(place, allotment or Allotment(), origin, at_once)
+        crew = OnRay(place, allotment or Allotment(), origin, at_once)
+        with crew.stop.asked_on_the_way_out(crew.saved):
+            yield crew
 
 
 @contextmanager
@@ -173,11 +184,11 @@ def train_crew(
         yield Alone(place, on_ray(workers, gpus), dict(origin or {}) | facts_of(ray))
 
 
-def grouped(asked: Resources) -> Launch:
+def grouped(asked: Resources, stop: Told) -> Launch:
     """A launch by several workers of Ray Train."""
     from diga.launch.ray_train import on_ray
 
-    return on_ray(asked.workers, asked.gpus, asked.cpus)
+    return on_ray(asked.workers, asked.gpus, asked.cpus, stop=stop)
 
 
 def on_worker(run: StageRun, place: Place, threads: int, launch: Launch, origin: Mapping[str, str]) -> DigaError | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from diga.errors import DigaError, Diverged
+from diga.engine.stopping import PATIENCE, Told, signalled
+from diga.errors import DigaError, Diverged, Stopped
 from diga.launch.failures import WorkerDied, foreseen
 from diga.pipeline import Launch, Place, Progress, inline, surroundings
 from diga.plan import StageRun
@@ -21,26 +23,34 @@ from diga.plan import StageRun
 RESTARTS = 3  # of a worker group that died, before the launch gives up
 
 
-def on_ray(workers: int, gpus: float = 0, cpus: float = 1, pace: Mapping[str, int] | None = None) -> Launch:
-    """A launch in `workers` workers, each with so many CPUs and GPUs; stages that cannot be shared stay here."""
+def on_ray(
+    workers: int, gpus: float = 0, cpus: float = 1, pace: Mapping[str, int] | None = None, stop: Told | None = None
+) -> Launch:
+    """A launch in `workers` workers, each with so many CPUs and GPUs; stages that cannot be shared stay here.
+
+    stop: how the launch is asked to stop, if not by a signal to this process.
+    """
 
     def launch(
         run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress
     ) -> dict[str, Any]:
         if not run.stage.shared:
-            return inline(run, work, inputs, place, progress)
+            return inline(run, work, inputs, place, progress, stop or signalled)
+        own = Told.anew(place.store.root)
         job = {"run": run, "work": work, "inputs": dict(inputs), "place": place, "pace": dict(pace or {})}
         each = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-        failure = aside(lambda: fitted(run, job, workers, each, place))
-        if isinstance(failure, DigaError):
-            raise failure
-        return surroundings() | {"workers": workers, "gpus": gpus}
+        training = aside(lambda: fitted(run, job | {"stop": stop or own}, workers, each, place))
+        with nullcontext() if stop else own.asked_on_the_way_out(lambda: wait([training], PATIENCE)):
+            told: DigaError | dict[str, Any] = training.result()
+        if isinstance(told, DigaError):
+            raise told
+        return surroundings() | {"workers": workers, "gpus": gpus} | told
 
     return launch
 
 
-def aside(work: Callable[[], Any]) -> Any:
-    """What `work` returns, called in a thread of its own: there Ray Train leaves Ctrl-C to us."""
+def aside(work: Callable[[], Any]) -> Future[Any]:
+    """What `work` will return, called in a thread of its own: there Ray Train leaves Ctrl-C to us."""
     result: Future[Any] = Future()
 
     def call() -> None:
@@ -50,11 +60,11 @@ def aside(work: Callable[[], Any]) -> Any:
             result.set_exception(failure)
 
     threading.Thread(target=call, daemon=True, name="ray train").start()
-    return result.result()
+    return result
 
 
 def fitted(run: StageRun, job: dict[str, Any], workers: int, each: dict[str, float], place: Place) -> Any:
-    """What the first worker returned: None, or the error a user should read."""
+    """What the first worker returned: what the manifest should say of it, or the error a user should read."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -87,17 +97,18 @@ def cause(run: StageRun, failure: Exception) -> DigaError:
     return WorkerDied(f"{run.name} {run.fingerprint}", reason, "its checkpoints are kept; try again")
 
 
-def work_on(job: dict[str, Any]) -> DigaError | None:
-    """What each worker does.
+def work_on(job: dict[str, Any]) -> DigaError | dict[str, Any]:
+    """What each worker does; its device and what it used, of which the first worker's are kept.
 
-    A divergence, which all workers meet at the same step, is returned: raised, it would be tried again
-    in vain.  Any other error may be one worker's alone, for which the others would wait: it is raised.
+    A divergence or a stop, which all workers meet at the same step, is returned: raised, it would be tried
+    again in vain.  Any other error may be one worker's alone, for which the others would wait: it is raised.
     """
     import ray.train
     import torch
     from ray.train.torch import get_device
 
     from diga.engine.run import Pace, Run
+    from diga.engine.use import measured
 
     run, place = job["run"], job["place"]
     torch.set_num_threads(int(os.environ.get("DIGA_THREADS", "1")))
@@ -115,9 +126,11 @@ def work_on(job: dict[str, Any]) -> DigaError | None:
         device=get_device(),
         pace=Pace(**job["pace"]),
         progress=progress,
+        stop=job["stop"],
     )
     try:
-        run.stage(stage)
-    except Diverged as failure:
+        with measured(stage.device) as use:
+            run.stage(stage)
+    except (Diverged, Stopped) as failure:
         return failure
-    return None
+    return {"device": stage.device.type, "use": use}
