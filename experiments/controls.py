@@ -40,5 +40,5 @@ def attribution(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         ),
         seeds=tuple(seeds),
         metric=METRIC,
-        tables=("controls", "label_free"),
+        tables=("controls", "label_free", "test_set", "costs"),
     )

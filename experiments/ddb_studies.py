@@ -112,7 +112,7 @@ def domains(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         lines,
         seeds,
         metric="mean/plain/last/miou",
-        tables=("ddb_domains", "per_class"),
+        tables=("ddb_domains", "per_class", "costs"),
     )
 
 
@@ -158,7 +158,7 @@ def study(
     seeds: Sequence[int],
     reference: str = "",
     metric: str = METRIC,
-    tables: tuple[str, ...] = ("ddb", "per_class"),
+    tables: tuple[str, ...] = ("ddb", "per_class", "test_set", "costs"),
 ) -> Study:
     """A study of these lines."""
     rows = (Row(label=label, parent=parent, recipe=named(base, label, how)) for label, parent, base, how in lines)

@@ -117,7 +117,7 @@ def table3(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         seeds=tuple(seeds),
         metric=METRIC,
         reference="diga_table3_components.csv",
-        tables=("table3", "per_class"),
+        tables=("table3", "per_class", "test_set", "costs"),
     )
 
 
@@ -155,7 +155,7 @@ def table4(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         seeds=tuple(seeds),
         metric=METRIC,
         reference="diga_table4_warm_up.csv",
-        tables=("table4", "per_class", "label_free"),
+        tables=("table4", "per_class", "label_free", "test_set", "costs"),
     )
 
 
@@ -180,7 +180,7 @@ def table5(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         seeds=tuple(seeds),
         metric=METRIC,
         reference="diga_table5_pseudo_labels.csv",
-        tables=("table5", "per_class", "label_free"),
+        tables=("table5", "per_class", "label_free", "test_set", "costs"),
     )
 
 

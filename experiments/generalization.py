@@ -48,5 +48,5 @@ def table6(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         seeds=tuple(seeds),
         metric="mean/plain/last/miou",
         reference="diga_table6_domain_generalization.csv",
-        tables=("table6",),
+        tables=("table6", "costs"),
     )

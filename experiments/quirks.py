@@ -33,5 +33,5 @@ def quirks(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         ),
         seeds=tuple(seeds),
         metric=METRIC,
-        tables=("quirks", "label_free"),
+        tables=("quirks", "label_free", "test_set", "costs"),
     )

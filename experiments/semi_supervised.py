@@ -54,5 +54,5 @@ def table7(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         seeds=tuple(seeds),
         metric=METRIC,
         reference="diga_table7_semi_supervised.csv",
-        tables=("table7", "per_class"),
+        tables=("table7", "per_class", "test_set", "costs"),
     )

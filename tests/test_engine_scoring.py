@@ -206,6 +206,24 @@ def test_each_image_has_its_row(judged: tuple[dict[str, float], Path]) -> None:
         assert values[f"labels/{kind}/kept"] == counts.sum() / sum(row["pixels"] for row in mine)
 
 
+def test_some_of_the_judged_labels_are_kept_as_pictures(
+    chain: Chain, judged: tuple[dict[str, float], Path], tmp_path: Path
+) -> None:
+    run = Run(chain.recipe, "score", tmp_path, chain.folders, chain.place.data)
+    samples = run.domain(TARGET).samples("train", labelled=True)
+    kept, slow = judged[1] / "samples/labels", slow_labels(run)
+    shown = [i for i, sample in enumerate(samples) if (kept / f"{sample.stem}.input.png").exists()]
+    assert shown == [0, 2], "two of five, evenly spread"
+    kinds = {"input", "truth", "warm", "feature", "consensus", "teacher"}
+    assert len(list(kept.iterdir())) == len(shown) * len(kinds)
+    for i in shown:
+        stem = samples[i].stem
+        assert np.array_equal(png(kept / f"{stem}.input.png"), run.domain(TARGET).image(samples[i]))
+        assert np.array_equal(png(kept / f"{stem}.truth.png"), run.domain(TARGET).label(samples[i], 19))
+        for kind, labels in slow.items():
+            assert np.mean(png(kept / f"{stem}.{kind}.png") != labels[i]) <= TIES
+
+
 def test_of_a_stage_that_learnt_from_none_the_stored_ones_are_judged(chain: Chain, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"score__of": "warm_up", "score__labels": "labels", "score__judged": 2}
     found = scored(chain, tmp_path, **changes, score__quality=True)
@@ -268,9 +286,10 @@ def test_what_a_score_reads_is_among_its_facts() -> None:
         return {(use, name) for use, name, _ in data_read(recipe, recipe.stages["score"], lambda name, use: "0")}
 
     images, truth = ("unlabelled", TARGET), ("train", TARGET)
-    closed = {"score__label_free": False, "score__statistics": ["plain"]}
+    closed = {"score__label_free": False, "score__statistics": ["plain"], "score__features": 0}
     assert uses(**closed) == {("val", TARGET)}
-    assert uses() == uses(score__labels="labels") == {("val", TARGET), images}
+    assert uses(score__features=0) == uses(score__features=0, score__labels="labels") == {("val", TARGET), images}
+    assert uses() == {("val", TARGET), images, ("train", SOURCE)}
     assert truth in uses(score__labels="labels", score__quality=True), "a label that changes is another score"
 
 

@@ -14,8 +14,18 @@ from diga.errors import DataError
 from diga.methods.adversarial import AdversarialWarmUp
 from diga.pipeline import Place
 from diga.recipe import Recipe, override, plain
+from diga.report.build import names_of_tables
 from diga.study import Study
-from experiments import controls, diga, generalization, quirks, semi_supervised
+from experiments import (
+    controls,
+    ddb_studies,
+    diga,
+    generalization,
+    gta5_cityscapes,
+    quirks,
+    semi_supervised,
+    synthia_cityscapes,
+)
 from experiments.official import QUIRKS
 from tests.conftest import Chain, carried_out, png, small, stage_run, told_by
 from tests.test_methods_switches import flat
@@ -132,6 +142,7 @@ def test_labels_are_the_same_whatever_is_kept_beside_them(chain: Chain, tmp_path
 STUDIES = [
     *(diga.table3(), diga.table4(), diga.table5(), generalization.table6()),
     *(semi_supervised.table7(), quirks.quirks(), controls.attribution()),
+    *(gta5_cityscapes.table1(), synthia_cityscapes.table2()),
 ]
 
 
@@ -141,6 +152,21 @@ def test_every_row_differs_from_its_parent(study: Study) -> None:
     for row in study.rows:
         if row.parent:
             assert rows[row.label] != rows[row.parent], row.label
+
+
+def test_every_table_is_printed_by_some_study() -> None:
+    printed = {name for study in [*STUDIES, ddb_studies.domains(), ddb_studies.crosses()] for name in study.tables}
+    assert printed == set(names_of_tables())
+
+
+def test_source_only_at_full_size_sees_what_the_warm_up_sees() -> None:
+    for study in (gta5_cityscapes.table1(), synthia_cityscapes.table2()):
+        rows = {row.label: row.recipe for row in study.rows}
+        one, other = rows["source-only"], rows["warm-up"]
+        assert one.stages["warm_up"].draws(one) == other.stages["warm_up"].draws(other)
+        assert one.stages["warm_up"].plan == other.stages["warm_up"].plan  # type: ignore[attr-defined]
+        assert {row.recipe.stages["score"].protocol for row in study.rows} == {"two_scale_max"}  # type: ignore[attr-defined]
+        assert list(one.needed()) == ["warm_up", "score"]
 
 
 def test_a_quirk_row_changes_its_own_fields_alone() -> None:

@@ -249,7 +249,7 @@ READS = {
     "labels": {"unlabelled"},
     "centroids": {"train"},
     "self_training": {"train", "unlabelled"},
-    "score": {"unlabelled", "val"},
+    "score": {"train", "unlabelled", "val"},
 }
 
 
@@ -303,7 +303,7 @@ GOLDEN = {
     "labels": "cf03d7aa3bf30966",
     "centroids": "57d895919ed933dd",
     "self_training": "5b64092566e2b040",
-    "score": "539beb7856264a78",
+    "score": "14ac17cd7764d9fd",
 }
 
 

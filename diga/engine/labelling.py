@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diga.data import streams
-from diga.engine import checkpoint, protocols
-from diga.engine.scoring import save_label
+from diga.engine import checkpoint, pictures, protocols
 from diga.ops.losses import upsample
 from diga.ops.pseudo import confidence_histogram, confident, winners
 from diga.stage import Kept
@@ -59,7 +58,7 @@ def look(
     if "confidence" in keep:
         labels, confidence = confident(maps, image, corners)
     for stem, label in zip(stems, labels, strict=True):
-        save_label(run.folder / "labels" / f"{stem}.png", label, run.classes)
+        pictures.label(run.folder / "labels" / f"{stem}.png", label, run.classes)
     if "probabilities" in keep:
         for stem, p in zip(stems, highest(maps, maps[0], corners).softmax(1), strict=True):
             np.save(run.folder / "probabilities" / f"{stem}.npy", p.half().cpu().numpy())

@@ -1,4 +1,4 @@
-"""Rows of a batch side by side as one PNG: images as they are, labels in Cityscapes' colours."""
+"""Images and labels as PNGs, labels in Cityscapes' colours; and rows of a batch side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from diga.data.labels import colourise
+from diga.data.labels import colourise, palette
 
 ROWS = 4  # images of a batch that are shown
 WIDTH = 224  # pixels of a column, whatever the size of the images
@@ -46,3 +46,16 @@ def write(path: Path, columns: Mapping[str, Tensor], classes: int) -> None:
     """Save the grid."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grid(columns, classes).save(path)
+
+
+def photo(path: Path, image: Tensor) -> None:
+    """An image (3, H, W) in [0, 1] as an 8-bit RGB PNG."""
+    rgb = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(rgb).save(path)
+
+
+def label(path: Path, ids: Tensor, classes: int) -> None:
+    """Class ids (H, W) as an 8-bit palette PNG."""
+    picture = Image.fromarray(ids.byte().cpu().numpy())
+    picture.putpalette(palette(classes))
+    picture.save(path)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from diga.data import streams
-from diga.data.domain import same_size
+from diga.data.domain import Domain, same_size
 from diga.data.labels import names
 from diga.data.shelf import read_guess
+from diga.engine import pictures
 from diga.engine.evaluate import present
-from diga.engine.label_free import forward, some
+from diga.engine.label_free import forward, some, spread
 from diga.ops import rules
 from diga.ops.prototypes import Prototypes
 from diga.ops.pseudo import winners
@@ -95,26 +96,48 @@ def centroids_of(run: Run, of: str) -> Prototypes | None:
 # --- against the truth -------------------------------------------------------------------
 
 
-def judged(run: Run, of: str, labels: Labels, wanted: int) -> tuple[dict[str, float], pa.Table]:
+def judged(run: Run, of: str, labels: Labels, wanted: int, samples: int) -> tuple[dict[str, float], pa.Table]:
     """`labels/<kind>/…` over `wanted` target training images, and their confusions one by one.
 
     `kept` is the share of pixels with a truth that a kind labels; of those, `accuracy` is the share it labels
     right and `miou` its mean IoU; `accuracy/<class>` is the share of a label's pixels that are of its class.
+    Of `samples` of the images, evenly spread, the labels are left as pictures.
     """
     teacher = run.segmenter(of, "teacher") if "teacher" in run.read(of) else None
     counts: defaultdict[str, list[Tensor]] = defaultdict(list)
     seen: list[str] = []
     pixels: list[Tensor] = []
-    for domain in some(run, wanted):
+    domains = some(run, wanted)
+    shown = _evenly(domains, samples)
+    for domain in domains:
         for stems, batch in streams.labelled(domain, "train", run.classes, run.at_once):
             image, truth = batch.image.to(run.device), batch.label.to(run.device)
             seen += [f"{domain.name}/{stem}" for stem in stems]
             pixels.append((truth != IGNORE).sum((1, 2)).cpu())
-            for kind, label in labels.kinds(stems, image, forward(teacher, image) if teacher else None).items():
+            kinds = labels.kinds(stems, image, forward(teacher, image) if teacher else None)
+            for kind, label in kinds.items():
                 counts[kind].append(kept_confusion(label, truth, run.classes).cpu())
+            keep_samples(run, shown, stems, image, {"truth": truth} | kinds)
     whole, total = {kind: torch.cat(c) for kind, c in counts.items()}, sum(int(p.sum()) for p in pixels)
     values = {k: v for kind, c in whole.items() for k, v in numbers(kind, c.sum(0), total, run.classes).items()}
     return values, table(seen, torch.cat(pixels) if pixels else torch.zeros(0), whole)
+
+
+def _evenly(domains: list[Domain], wanted: int) -> set[str]:
+    """Stems of `wanted` of the training images, evenly spread; those of two domains that store labels differ."""
+    stems = [sample.stem for domain in domains for sample in domain.samples("train", labelled=True)]
+    return {stems[place] for place in spread(len(stems), wanted)}
+
+
+def keep_samples(run: Run, shown: set[str], stems: Stems, image: Tensor, kinds: dict[str, Tensor]) -> None:
+    """Of the images that are shown `<stem>.input.png`, and a palette PNG a kind of label, in `samples/labels`."""
+    folder = run.folder / "samples" / "labels"
+    for i, stem in enumerate(stems):
+        if stem in shown:
+            folder.mkdir(parents=True, exist_ok=True)
+            pictures.photo(folder / f"{stem}.input.png", image[i])
+            for kind, label in kinds.items():
+                pictures.label(folder / f"{stem}.{kind}.png", label[i], run.classes)
 
 
 def kept_confusion(label: Tensor, truth: Tensor, classes: int) -> Tensor:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from diga.data import streams
-from diga.data.labels import SIXTEEN, SUBSETS, THIRTEEN, names, palette
-from diga.engine import curves, diagnostics, label_free, protocols, quality
+from diga.data.labels import SIXTEEN, SUBSETS, THIRTEEN, names
+from diga.engine import curves, diagnostics, features, label_free, pictures, protocols, quality
 from diga.engine.curves import Point
 from diga.engine.evaluate import Protocol, confusions, predict, present, reestimated
 from diga.files import write_whole
@@ -90,7 +88,7 @@ def drifted(run: Run, of: str, domain: str, adapted: nn.Module) -> dict[str, flo
 
 
 def beside(run: Run, of: str, asked: Any, points: Sequence[Point]) -> dict[str, float]:
-    """Numbers without labels, of stored labels, and of what the snapshots went through."""
+    """Numbers without labels, of stored labels, and of what snapshots went through; features and curves as files."""
     labels = quality.Labels(run, of, asked.labels) if asked.labels else None
     values: dict[str, float] = {}
     silent: Tensor | None = None
@@ -98,9 +96,11 @@ def beside(run: Run, of: str, asked: Any, points: Sequence[Point]) -> dict[str, 
         known = curves.known(points, run.classes)
         values, silent = label_free.judge(run, of, labels, asked.looked_at, known)
     if asked.quality and labels:
-        found, one_by_one = quality.judged(run, of, labels, asked.judged)
+        found, one_by_one = quality.judged(run, of, labels, asked.judged, asked.samples)
         values |= found
         pq.write_table(one_by_one, run.folder / LABELS)
+    if asked.features and (cells := features.sampled(run, of, asked.domains, asked.features)):
+        pq.write_table(cells, run.folder / features.FILE)
     if points:
         domain = asked.domains[0]
         curves.draw(run.folder / CURVES, f"{of} on {domain}: IoU of each class, %", points, run.classes)
@@ -146,17 +146,9 @@ def keep_samples(run: Run, domain: str, net: nn.Module, test: Protocol, wanted: 
     """Input, truth and prediction of the first images, labels as palette PNGs of train ids."""
     folder = run.folder / "samples" / domain.replace("/", "__")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = streams.labelled(run.domain(domain), "val", run.classes)
-    for _, ((stem,), (image, label, _)) in zip(range(wanted), pictures, strict=False):
+    first = zip(range(wanted), streams.labelled(run.domain(domain), "val", run.classes), strict=False)
+    for _, ((stem,), (image, label, _)) in first:
         seen = predict(net, image.to(run.device), test)
-        rgb = (image[0] * 255).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(rgb).save(folder / f"{stem}.input.png")
-        save_label(folder / f"{stem}.truth.png", label[0], run.classes)
-        save_label(folder / f"{stem}.prediction.png", seen[0], run.classes)
-
-
-def save_label(path: Path, label: Tensor, classes: int) -> None:
-    """An 8-bit palette PNG of class ids (H, W)."""
-    picture = Image.fromarray(label.byte().cpu().numpy())
-    picture.putpalette(palette(classes))
-    picture.save(path)
+        pictures.photo(folder / f"{stem}.input.png", image[0])
+        pictures.label(folder / f"{stem}.truth.png", label[0], run.classes)
+        pictures.label(folder / f"{stem}.prediction.png", seen[0], run.classes)

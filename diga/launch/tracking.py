@@ -272,7 +272,7 @@ class Tracker:
             return
         told = folder / "scores.json"  # of a recipe that ends in a score
         scores: dict[str, float] = json.loads(told.read_text()) if told.exists() else {}
-        for name in ("confusion.parquet", "labels.parquet", "diagnostics.json", "samples"):
+        for name in ("confusion.parquet", "features.parquet", "labels.parquet", "diagnostics.json", "samples"):
             self.artifact(run_id, folder / name)
         self.done(run_id, scores | dict(cost), published(folder), origin)
 

@@ -7,7 +7,7 @@ network, no label and no painting, and a recipe refuses a reference to it.  Repo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,14 +31,17 @@ class Score(Stage):
     target labels, and its column says so.  Of several domains there is a `mean`, too.
 
     Beside the columns: numbers that need no label (`label_free`), by which a sweep may select; alarms;
-    and, if asked, the quality of the labels that a self-training learnt from.
+    features of a few cells; and, if asked, the quality of the labels that a self-training learnt from.
     """
+
+    version: ClassVar[int] = 2
 
     of: Ref
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
     protocol: Protocol = "single_scale"  # type: ignore[valid-type]
     statistics: tuple[Literal["plain", "teacher", "adabn"], ...] = ("plain", "teacher", "adabn")
-    samples: int = Field(4, ge=0, le=1000, description="validation images whose predictions are kept as pictures")
+    samples: int = Field(4, ge=0, le=1000, description="images whose predictions, and judged labels, are kept")
+    features: int = Field(20, ge=0, le=100, description="cells of each class and domain whose features are kept")
     label_free: bool = Field(True, description="whether unlabelled target training images are looked at")
     looked_at: Count = Field(100, description="of them, evenly spread; a quarter of that at every snapshot")
     labels: Ref | None = Field(None, description="the stage that stored the target labels which `of` learnt from")
@@ -46,8 +49,12 @@ class Score(Stage):
     judged: Count = Field(200, description="target training images whose labels are opened, evenly spread")
 
     def reads(self) -> frozenset[Literal["source", "target"]]:
-        """Target images: for re-estimated statistics, and for whatever needs no label."""
-        return frozenset({"target"} if "adabn" in self.statistics or self.label_free or self.quality else ())
+        """Target images, for re-estimated statistics and whatever needs no label; the source, for its features."""
+        wanted: dict[Literal["source", "target"], bool] = {
+            "source": self.features > 0,
+            "target": "adabn" in self.statistics or self.label_free or self.quality,
+        }
+        return frozenset(role for role, read in wanted.items() if read)
 
     def scores(self) -> tuple[str, ...]:
         """The domains whose validation labels are read."""
@@ -68,5 +75,5 @@ class Score(Stage):
             raise ConfigError(f"{name}.labels", f"found {self.labels!r}", f"{learnt!r}, of which {self.of!r} learnt")
 
     def __call__(self, run: Run) -> None:
-        """Leaves `scores.json`, `confusion.parquet`, `diagnostics.json`, `samples/`, `pictures/`, `labels.parquet`."""
+        """Leaves `scores.json`, the Parquet files `confusion`, `features` and `labels`, `samples/`, `pictures/`, …"""
         run.score(self.of, self.domains, self.protocol, self.statistics, self.samples)

@@ -172,11 +172,5 @@ def thresholds(run: Run, ref: str, trust: Trust) -> Tensor:
 
 
 def cells(run: Run, label: Tensor, like: Tensor) -> Tensor:
-    """Labels (B, H, W) at the cells of `like` (B, D, h, w): the pixel nearest to each cell's centre.
-
-    With the authors' corner rule it is the authors' pixel, the first of each cell.
-    """
-    from torch.nn.functional import interpolate
-
-    nearest = "nearest" if run.recipe.align_corners else "nearest-exact"
-    return interpolate(label[:, None].float(), like.shape[-2:], mode=nearest)[:, 0].long()
+    """Labels (B, H, W) at the cells of `like` (B, D, h, w), by the recipe's corner rule."""
+    return ops.prototypes.at_cells(label, like, run.recipe.align_corners)

@@ -6,12 +6,22 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from diga.ops.losses import taps
 from diga.ops.precision import full, no_autocast
 
 STRIP = 64  # rows of pixels looked at together
 Unseen = Literal["ignored", "origin"]  # what a class without centroid is: no class, or the zero vector
+
+
+def at_cells(label: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
+    """Labels (B, H, W) at the cells of `like` (B, D, h, w): the pixel nearest to each cell's centre.
+
+    With the authors' corner rule it is the authors' pixel, the first of each cell.
+    """
+    nearest = "nearest" if align_corners else "nearest-exact"
+    return interpolate(label[:, None].float(), like.shape[-2:], mode=nearest)[:, 0].long()
 
 
 def class_means(
