@@ -12,8 +12,6 @@ from experiments.official import OFFICIAL, QUIRKS
 
 # what cannot show there: no image of its source has void, and no crop of the source has fewer than three classes
 NOT_ON_STREETS = ("void is counted", "crops of three classes")
-
-
 LEAK = "target moves batch norm"
 ALONE = "warm-up alone, clean"
 
