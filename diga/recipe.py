@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from diga.errors import ConfigError, expected_one_of, shown
 from diga.registry import function_of
-from diga.settings import Count, Frames, Frozen, Sampling, as_json, checked
+from diga.settings import Count, Frames, Frozen, Mask, Sampling, as_json, checked
 from diga.stage import Draws as Draws
 from diga.stage import Kept as Kept
 from diga.stage import Ref as Ref
@@ -78,6 +78,7 @@ class Recipe(Frozen):
                     raise ValueError(f"stage {name!r} reads {ref!r}, which has seen labels of the target; reports may")
             stage.fits({k: self.stages[k] for k in known}, name)
             _sizes_make_a_batch(name, stage, stage.draws(self))
+            _masks_select(name, stage, self)
             known.append(name)
         if not known or not self.sources:
             raise ValueError("a recipe needs one source and one stage at least")
@@ -101,6 +102,25 @@ def _sizes_make_a_batch(name: str, stage: Stage, draws: Draws) -> None:
         if role in stage.reads() and images not in (0, draws.batch):
             what = f"{images} images in the sizes of {role}_frames, {draws.batch} in a batch"
             raise ConfigError(f"{name}.{role}_frames.sizes", what, "as many")
+
+
+def _masks_select(name: str, stage: Stage, recipe: Recipe) -> None:
+    for path, mask in _masks(stage):
+        if mask.fraction < (least := mask.least(recipe.crop, recipe.classes)):
+            height, width = recipe.crop
+            whole = f"no class of {recipe.classes}" if mask.kind == "classes" else f"no pixel of {height} x {width}"
+            what = f"found {mask.fraction:g}, of which {mask.kind!r} makes {whole}"
+            raise ConfigError(f"{name}.{path}.fraction", what, f"{least:.4g} or more")
+
+
+def _masks(stage: Stage) -> Iterator[tuple[str, Mask]]:
+    """Every mask among the fields of a stage, and its path there."""
+    for field in type(stage).model_fields:
+        value = getattr(stage, field)
+        if isinstance(value, Mask):
+            yield field, value
+        elif isinstance(value, tuple):
+            yield from ((f"{field}[{i}]", each) for i, each in enumerate(value) if isinstance(each, Mask))
 
 
 # --- to JSON and back --------------------------------------------------------------------

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diga.errors import ConfigError, expected_one_of, shown
 from diga.registry import function_of
@@ -130,16 +131,25 @@ class Mask(Frozen):
         description="front: no class, and always in front; counted: in front, and one of the classes that are "
         "counted and drawn, as DiGA's authors; drawn: a class like any other, as DDB's",
     )
-    side: Count = Field(8, description="of a patch, or of a blob of noise, in pixels")
+    side: Count = Field(8, description="of a patch, or of a blob of noise; of cow masks the least sigma, in pixels")
 
-    @model_validator(mode="after")
-    def _selects(self) -> Self:
-        least = {"floor": 1.0, "nearest": 0.5, "ceil": 0.0}[self.rounding] / 19
-        if self.kind == "classes" and self.fraction < least:
-            raise ValueError(
-                f"found a fraction of {self.fraction:g}, rounded to no class of 19; expected {least:.4f} or more"
-            )
-        return self
+    def least(self, crop: tuple[int, int], classes: int) -> float:
+        """The fraction below which it selects nothing of an image of all classes, of `crop` (H, W) pixels.
+
+        A cut's sides, of A^a and A^(1 - a), must both keep a pixel whatever a is drawn, and a cow mask a pixel of
+        the least share it draws.
+        """
+        height, width = crop
+        patches = ceil(height / self.side) * ceil(width / self.side)
+        least = {
+            "classes": {"floor": 1.0, "nearest": 0.5, "ceil": 0.0}[self.rounding] / classes,
+            "cut": 0.5 / min(crop),
+            "grid": 0.5 / patches,
+            "noise": 0.5 / (height * width),
+            "cow": 0.1 + 0.5 / (height * width),
+            "fourier": 0.5 / 20,
+        }
+        return least.get(self.kind, 0.0)
 
 
 class Trust(Frozen):

@@ -117,7 +117,7 @@ def gta5_cityscapes(rounds: int = 2) -> Recipe:
     Hours on a GPU a stage.  `weights/resnet101_v1c.pth` under the data root: OpenMMLab's ImageNet weights.
     """
     stages: dict[str, Stage] = paths(rounds, ADAMW, passes=4)
-    stages["score"] = Score(of=f"student_{rounds}", domains=("cityscapes",), protocol="half_scale")
+    stages["score"] = Score(of=f"student_{rounds}", domains=("cityscapes",), protocol="single_scale_1024x512")
     return Recipe(
         name="ddb/gta5_cityscapes",
         sources=("gta5",),
@@ -146,8 +146,8 @@ def multi_source() -> Recipe:
 def multi_target() -> Recipe:
     """GTA5 to Cityscapes and Mapillary; published 60.4 and 56.9.
 
-    Mapillary's images come at Cityscapes' size, whatever their shape, and are scored whole by its own
-    map of classes; the authors keep their shape, and have another map.
+    Mapillary's images come to training at Cityscapes' size, whatever their shape; the authors keep it.  They
+    are tested in their own shape, by DDB's map of classes.
     """
     changes = {
         "name": "ddb/multi_target",

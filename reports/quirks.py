@@ -12,7 +12,7 @@ from diga.report.statistics import LEVEL
 from diga.report.table import Cell, Column, Table, number
 
 ALL = "official"  # the row with every quirk
-STEP = "Δ is the difference with the row without quirks, paired by seed, with Student's 95 % interval."
+STEP = "Δ is the difference with the clean row above it, paired by seed, with Student's 95 % interval."
 VERDICT = "Verdict: whether that interval is above zero (raises), below (lowers), or holds it (tie)."
 
 
@@ -36,8 +36,20 @@ def table(records: Records) -> Table:
             *ablation.updates_note(records),
             *ablation.lacking_note(records),
         ],
-        groups={r.label: ALL if r.label == ALL else "quirk" if r.parent else "" for r in records.rows},
+        groups=_groups(records),
     )
+
+
+def _whole(records: Records) -> str:
+    """The clean row of the whole method: what the row with every quirk is compared with."""
+    return next((r.parent for r in records.rows if r.label == ALL), "")
+
+
+def _groups(records: Records) -> dict[str, str]:
+    """The whole method, its quirks, all of them; a part of the method and its quirks stand by themselves."""
+    whole = _whole(records)
+    known = {ALL: ALL, whole: ""}
+    return {r.label: known.get(r.label, "quirk" if r.parent == whole else r.parent or r.label) for r in records.rows}
 
 
 def _verdict(records: Records) -> Shown:
@@ -59,7 +71,8 @@ def _chance(records: Records) -> Iterator[str]:
 def _together(records: Records) -> Iterator[str]:
     """The sum of the single differences beside that of all quirks at once."""
     steps = cells.steps(records, ablation.plain(cells.metric_of(records)))
-    alone = [step.mean * cells.PERCENT for label, step in steps.items() if label != ALL]
+    single = {r.label for r in records.rows if r.parent == _whole(records)} - {ALL}
+    alone = [steps[label].mean * cells.PERCENT for label in steps if label in single]
     if ALL in steps and len(alone) > 1 and all(map(math.isfinite, [*alone, steps[ALL].mean])):
         total, whole = number(math.fsum(alone), signed=True), number(steps[ALL].mean * cells.PERCENT, signed=True)
         yield f"The single differences add up to {total} points; the row {ALL} is at {whole}."

@@ -267,6 +267,8 @@ def quirks(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
         "official": -0.012,
     }
     rows = [("clean", "", 0.55), *((label, "clean", 0.55 + effect) for label, effect in effects.items())]
+    alone = "warm-up alone"
+    rows += [(alone, "", 0.5), (f"{alone}, target moves running statistics", alone, 0.53)]
     return study("quirks", rows, seeds, lambda i, base: numbers(base, 900.0))
 
 

@@ -192,7 +192,12 @@ def test_show_of_a_fingerprint_is_what_the_stage_is_made_of(home):
         shown = json.loads(said(home, "show", fingerprint[:8]))
         assert shown["folder"] == str(manifest.parent)
         assert shown["files"] == json.loads(manifest.read_text())["files"]
-        break
+
+
+def test_show_of_a_chain_names_every_intermediate_and_what_it_reads(home):
+    told = said(home, "show", "ddb:streets")
+    for path in ("cut_1.start", "cut_prototypes_2.of", "classes_2.start", "student_2.teachers", "score.of"):
+        assert path in told
 
 
 def test_status_and_report(home):

@@ -51,6 +51,7 @@ CASES = {
     "warm-up, official": Case(
         "warm_up", {"normalise": "all", "mask.void": "counted", "statistics.update": ["views", "target"]}
     ),
+    "warm-up, hard pixels": Case("warm_up", {"normalise": "hard"}),
     "self-training": Case("self_training", {"delta": 0.9}),
     "self-training, frozen": Case("self_training", {"delta": 0.9, "statistics.student": "running"}),
     "self-training, unmixed": Case("self_training", {"mix.kind": "none", "agreed": True, "order": "target_first"}),

@@ -13,6 +13,7 @@ import pytest
 from diga.errors import DataError
 from diga.methods.adversarial import AdversarialWarmUp
 from diga.pipeline import Place
+from diga.plan import stage_runs
 from diga.recipe import Recipe, override, plain
 from diga.report.build import names_of_tables
 from diga.study import Study
@@ -170,12 +171,23 @@ def test_source_only_at_full_size_sees_what_the_warm_up_sees() -> None:
 
 
 def test_a_quirk_row_changes_its_own_fields_alone() -> None:
-    study = quirks.quirks()
-    clean = flat(plain(study.rows[0].recipe))
-    for row in study.rows[1:-1]:
-        found = flat(plain(row.recipe))
-        changed = {k.removeprefix("stages."): v for k, v in found.items() if clean[k] != v and k != "name"}
-        assert changed == dict(QUIRKS[row.label])
+    rows = {row.label: row for row in quirks.quirks().rows}
+    found = {label: flat(plain(row.recipe)) for label, row in rows.items()}
+    for label, row in rows.items():
+        quirk = label.removeprefix("warm-up alone, ")
+        if quirk in QUIRKS:
+            clean = found[row.parent].items()
+            changed = {k.removeprefix("stages."): found[label][k] for k, v in clean if v != found[label][k]}
+            assert changed == dict(QUIRKS[quirk]) | {"name": row.recipe.name}
+    assert len(rows) == 1 + len(QUIRKS.keys() - set(quirks.NOT_ON_STREETS)) + 1 + 2
+
+
+def test_warm_up_alone_is_the_warm_up_of_the_rows_it_explains() -> None:
+    """Only its score is new."""
+    runs = {row.label: stage_runs(row.recipe, lambda name, use: f"{use} of {name}") for row in quirks.quirks().rows}
+    known = {run.fingerprint for label in ("clean", quirks.LEAK) for run in runs[label]}
+    for label in (quirks.ALONE, f"warm-up alone, {quirks.LEAK}"):
+        assert [run.kind for run in runs[label] if run.fingerprint not in known] == ["Score"]
 
 
 def test_the_rules_of_table5_differ_in_the_rule_alone() -> None:
@@ -189,8 +201,17 @@ def test_the_rules_of_table5_differ_in_the_rule_alone() -> None:
 def test_the_adversarial_rows_of_table4_have_no_teacher_and_the_same_schedule() -> None:
     rows = {row.label: row.recipe.stages["warm_up"] for row in diga.table4().rows}
     for label, stage in rows.items():
-        assert isinstance(stage, AdversarialWarmUp) == label.startswith("Adv.")
+        assert isinstance(stage, AdversarialWarmUp) == (not label.startswith("Distil."))
         assert stage.plan == diga.WARM_UP  # type: ignore[attr-defined]
+
+
+def test_a_row_without_a_judge_differs_from_its_own_in_the_judges_weight_alone() -> None:
+    rows = {row.label: row for row in diga.table4().rows}
+    for label, parent in (("no judge", "Adv."), ("no judge + CrDoMix", "Adv. + CrDoMix")):
+        assert rows[label].parent == parent
+        found, judged = (flat(plain(rows[name].recipe)) for name in (label, parent))
+        changed = {k: v for k, v in found.items() if judged[k] != v and k != "name"}
+        assert changed == {"stages.warm_up.adversarial": 0.0}
 
 
 def test_the_matched_row_takes_as_much_work_as_warm_up() -> None:

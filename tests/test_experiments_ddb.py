@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diga.data.domain import domain
 from diga.data.streams import PairStream, balanced
-from diga.engine.protocols import half_scale, two_scale_max
+from diga.engine.protocols import half_scale, single_scale_1024x512, two_scale_max
 from diga.errors import ConfigError
 from diga.methods.ddb import CLASSES, CUT, Bridge, CrossPath
 from diga.methods.targets import Centroids
@@ -26,6 +26,7 @@ from diga.plan import StageRun, distinct, stage_runs
 from diga.recipe import Recipe, dumps, loads, override
 from diga.report import latex, markdown
 from diga.study import Study
+from diga.types import Prediction
 from experiments import ddb, ddb_studies
 from reports import ddb as table_of_paths
 from reports import ddb_domains
@@ -224,6 +225,27 @@ def test_half_of_an_image_alone_is_the_second_of_two_scales() -> None:
     with torch.no_grad():
         (half,) = half_scale(net, image)
         assert torch.equal(half, two_scale_max(net, image)[1])
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [((1024, 2048), (512, 1024)), ((3000, 4000), (512, 683)), ((4000, 3000), (683, 512)), ((64, 128), (512, 1024))],
+)
+def test_images_are_tested_within_1024_x_512_in_their_own_shape(size: Any, seen: Any) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def net(image: torch.Tensor) -> Prediction:
+        sizes.append(tuple(image.shape[-2:]))
+        return Prediction(image, image)
+
+    single_scale_1024x512(net, torch.zeros(1, 3, *size))  # type: ignore[arg-type]
+    assert sizes == [seen]
+
+
+def test_cityscapes_images_are_tested_at_half_their_size() -> None:
+    image = torch.rand(1, 3, 1024, 2048)
+    net: Any = lambda x: Prediction(x, x)  # noqa: E731
+    assert torch.equal(*single_scale_1024x512(net, image), *half_scale(net, image))
 
 
 # --- data --------------------------------------------------------------------------------

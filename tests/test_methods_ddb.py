@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from diga.pipeline import Place, execute
 from diga.recipe import Recipe, override
 from diga.settings import Mask, Photometric, Statistics
 from diga.types import IGNORE, Batch, Pair, Prediction
-from experiments.ddb import streets
+from experiments.ddb import TARGET, streets
 from experiments.ddb_studies import together
 from tests.conftest import BRIEF, Chain, carried_out, differing, left_by, png, stage_run, told_by
 
@@ -107,6 +108,18 @@ def test_a_second_round_starts_from_the_student_and_the_student_anew(ddb: Chain)
 
 def parts_of(ddb: Chain, ref: str, part: str) -> dict[str, Tensor]:
     return {k.removeprefix(f"{part}."): x for k, x in left_by(ddb.folders[ref]).items() if k.startswith(f"{part}.")}
+
+
+@pytest.mark.parametrize("of", [f"{kind}_{r}" for r in (1, 2) for kind in ("cut", "classes", "student")])
+def test_every_intermediate_can_be_scored(ddb: Chain, tmp_path: Path, of: str) -> None:
+    """Under its own name, from what the chain left: nothing is trained again."""
+    recipe = override(tiny(2), {"score.of": of, "score.statistics": ["plain"]})
+    assert recipe.needed()[-2:] == (of, "score")
+    run = stage_run(ddb, recipe, "score", tmp_path)
+    recipe.stages["score"](run)
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert 0 <= found[f"{TARGET}/plain/last/miou"] <= 1
+    assert {"label_free/entropy", "label_free/agreement", "label_free/vanished"} <= found.keys()
 
 
 # --- a path ------------------------------------------------------------------------------
@@ -376,7 +389,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {  # dotted path: another value, and part
     "cut_1.mask.fraction": (0.8, "student"),
     "cut_1.beside": ([{"kind": "classes"}], "student"),
     "cut_1.trust": ("one", "student"),
-    "cut_1.threshold": (0.0, "student"),
+    "cut_1.threshold": (1e-6, "student"),
     "cut_1.ema": (0.0, "teacher"),
     "cut_1.photometric.strength": (0.0, "student"),
     "cut_1.photometric.blur": (1.0, "student"),
@@ -404,7 +417,7 @@ SWITCHES: dict[str, tuple[Any, str]] = {  # dotted path: another value, and part
 }
 CASES = [(path, value, part) for path, (value, part) in SWITCHES.items()]
 CASES += [("soft", "student_1.soft_weight", 3.0), ("soft", "student_1.soft_temperature", 4.0)]
-CASES += [("unsure", "student_1.threshold", 0.0), ("absent", "student_1.unseen", "origin")]
+CASES += [("unsure", "student_1.threshold", 1e-9), ("absent", "student_1.unseen", "origin")]
 
 
 def plainest(**changes: Any) -> Recipe:
@@ -495,6 +508,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"student_1.teachers": []}, r"student_1.teachers"),
     ({"cut_prototypes_1.passes": 2, "cut_prototypes_1.images": "source_crdomix"}, r"cut_prototypes_1.passes: 2 passes"),
     ({"cut_1.photometric.sigma": [2.0, 1.0]}, r"cut_1.photometric.sigma"),
+    ({"cut_1.threshold": 0.0}, r"cut_1.threshold: found 0.0 \(greater than 0\)"),
+    ({"student_1.threshold": 1.0}, r"student_1.threshold: found 1.0 \(less than 1\)"),
+    ({"cut_1.mask.fraction": 0.01}, r"cut_1.mask.fraction: found 0.01, of which 'cut' makes no pixel of 28 x 56"),
+    (
+        {"cut_1.beside": [{"kind": "classes"}, {"kind": "noise", "fraction": 1e-4}]},
+        r"cut_1.beside\[1\].fraction: .*\(0.0003189 or more\)",
+    ),
 ]
 
 

@@ -159,7 +159,7 @@ def test_the_same_seed_and_step_draw_the_same(chain: Chain, tmp_path: Path) -> N
     assert len({tuple(u.flatten().tolist()) for u in draws.values()}) == len(draws)
 
 
-@pytest.mark.parametrize("mask", ["classes", "cut", "grid", "noise", "everything"])
+@pytest.mark.parametrize("mask", ["classes", "cut", "grid", "noise", "cow", "fourier", "everything"])
 def test_a_mask_moves_no_other_draw(chain: Chain, tmp_path: Path, mask: str) -> None:
     """Every pixel of x_cdm is the strong view's or the translation's, whatever draws the mask."""
     recipe = small(warm_up__mask__kind=mask)

@@ -136,6 +136,21 @@ def test_hard_cross_entropy_is_the_slow_choice(threshold, keep, trusting):
     agree(lambda x: hard_cross_entropy(x, y, threshold, keep, trust), slow, x)
 
 
+def test_hard_pixels_of_two_workers_are_those_of_their_batch():
+    x, y = logits(5), labels(6)
+    p_y = (
+        x.detach()
+        .softmax(1)
+        .gather(1, y.masked_fill(y == IGNORE, 0)[:, None])[:, 0]
+        .masked_fill(y == IGNORE, torch.inf)
+    )
+    for threshold, keep in ((0.7, 2), (0.05, 7), (0.7, 1000)):
+        halves = [
+            hard_cross_entropy(x[i : i + 1], y[i : i + 1], threshold, keep, gather=lambda mine: p_y) for i in range(B)
+        ]
+        torch.testing.assert_close(sum(halves) / B, hard_cross_entropy(x, y, threshold, keep), **CLOSE)
+
+
 # --- eq. 4 -------------------------------------------------------------------------------
 
 

@@ -403,6 +403,10 @@ def test_the_nearest_right_answer_is_given_or_all() -> None:
     assert expected_one_of("qqqq", []) == "known: none"
 
 
+def mask(kind: str, fraction: float) -> dict[str, Any]:
+    return {"kind": kind, "fraction": fraction}
+
+
 def every_stage_class() -> Iterator[type[Stage]]:
     import diga.methods
 
@@ -441,8 +445,12 @@ def test_every_stage_class_comes_back_from_json() -> None:
         ({"self_training.trust.threshold": 1.0}, ("self_training.trust.threshold", "less than 1")),
         ({"self_training.trust.quantile": 0.0}, ("self_training.trust.quantile", "greater than 0")),
         ({"warm_up.mask.fraction": 0.0}, ("warm_up.mask.fraction", "greater than 0")),
-        ({"warm_up.mask.fraction": 0.05}, ("warm_up.mask", "no class of 19", "0.0526")),
+        ({"warm_up.mask.fraction": 0.05}, ("warm_up.mask.fraction: found 0.05", "no class of 19", "0.05263 or more")),
         ({"warm_up.mask.fraction": 0.02, "warm_up.mask.rounding": "nearest"}, ("warm_up.mask", "no class of 19")),
+        ({"warm_up.mask.fraction": 0.06, "classes": 16}, ("warm_up.mask.fraction", "no class of 16", "0.0625")),
+        ({"self_training.mix": mask("cut", 0.008)}, ("self_training.mix.fraction", "no pixel of 56 x 112", "0.008929")),
+        ({"self_training.mask": mask("grid", 0.005)}, ("self_training.mask.fraction", "'grid'", "0.005102 or more")),
+        ({"warm_up.mask": mask("noise", 1e-5)}, ("warm_up.mask.fraction: found 1e-05", "no pixel", "7.972e-05")),
         ({"self_training.centroids": "labels"}, ("self_training.centroids", "'labels' is a PseudoLabels")),
         ({"self_training.warm_up": "centroids"}, ("self_training.warm_up", "leaves no student", "warm_up")),
         ({"score.of": "translator"}, ("score.of", "leaves no student")),

@@ -390,17 +390,19 @@ def test_a_quirk_raises_lowers_or_cannot_be_told() -> None:
         expected = "tie" if step.low <= 0 <= step.high else "raises" if step.low > 0 else "lowers"
         assert said[label] == expected
     assert {"tie", "raises", "lowers"} <= set(said.values())
-    assert said["clean"] == ""
+    assert said["clean"] == said["warm-up alone"] == ""
     assert [line.split(": ")[1] for line in quirks.verdicts(known)] == [v for v in said.values() if v]
-    assert [r.group for r in table.rows] == ["", "quirk", "quirk", "quirk", "quirk", "official"]
-    assert latex.table(table).count(r"\midrule") == 3
+    groups = ["", "quirk", "quirk", "quirk", "quirk", "official", "warm-up alone", "warm-up alone"]
+    assert [r.group for r in table.rows] == groups
+    assert latex.table(table).count(r"\midrule") == 4
 
 
 def test_quirks_are_many_and_the_table_says_what_that_means() -> None:
     notes = quirks.table(make.in_memory(make.quirks())).notes
-    assert notes[0] == "Of 5 intervals of 95 %, about 0.3 would leave zero out if no quirk changed anything."
+    assert notes[0] == "Of 6 intervals of 95 %, about 0.3 would leave zero out if no quirk changed anything."
     steps = column(quirks.table(make.in_memory(make.quirks())), "step")
-    alone = math.fsum(c.mean for label, c in steps.items() if c.is_number and label != "official")
+    whole = {row["label"] for row in make.quirks().study["rows"] if row["parent"] == "clean"} - {"official"}
+    alone = math.fsum(steps[label].mean for label in whole)
     assert f"add up to {alone:+.1f} points; the row official is at {steps['official'].mean:+.1f}" in notes[1]
 
 

@@ -16,8 +16,15 @@ def single_scale(net: nn.Module, image: Tensor, align_corners: bool = False) -> 
 
 
 def half_scale(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
-    """The half-size image alone: 1024 x 512 of Cityscapes' images, as DDB is tested."""
+    """The half-size image alone."""
     return [net(_halved(image, align_corners)).logits]
+
+
+def single_scale_1024x512(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
+    """The largest image of its shape within 1024 x 512, or 512 x 1024, as DDB is tested: Cityscapes' at half size."""
+    height, width = image.shape[-2:]
+    scale = min(1024 / max(height, width), 512 / min(height, width))
+    return [net(_resized(image, int(height * scale + 0.5), int(width * scale + 0.5), align_corners)).logits]
 
 
 def two_scale_max(net: nn.Module, image: Tensor, align_corners: bool = False) -> list[Tensor]:
@@ -27,4 +34,8 @@ def two_scale_max(net: nn.Module, image: Tensor, align_corners: bool = False) ->
 
 def _halved(image: Tensor, align_corners: bool) -> Tensor:
     height, width = image.shape[-2:]
-    return F.interpolate(image, (height // 2, width // 2), mode="bilinear", align_corners=align_corners)
+    return _resized(image, height // 2, width // 2, align_corners)
+
+
+def _resized(image: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    return F.interpolate(image, (height, width), mode="bilinear", align_corners=align_corners)

@@ -21,7 +21,7 @@ from diga.engine import checkpoint, feed, labelling, parallel, pictures, scoring
 from diga.engine.fit import Plans, Step, finite, fit
 from diga.engine.spool import Spool
 from diga.engine.stopping import Stop, never
-from diga.errors import ConfigError, Diverged
+from diga.errors import Diverged
 from diga.models import pretrained
 from diga.models.norm import freeze, statistics
 from diga.ops.chance import Chance
@@ -220,14 +220,11 @@ class Run:
         trust (B, H, W): what each pixel's loss is multiplied by.
 
         Workers divide by the mean of their pixel counts, so that together they take one mean.  The hard
-        pixels of OHEM are those of the whole batch, and weigh all classes alike, as in the authors' code:
-        raises ConfigError where several workers would each have their own.
+        pixels of OHEM are those of the whole batch, and weigh all classes alike, as in the authors' code.
         """
         logits = self.upsample(logits, label)
-        if normalise == "hard" and self.world > 1:  # hard pixels of one worker's images are others than the batch's
-            raise ConfigError(f"{self.stage}.normalise", f"'hard' with {self.world} workers", "one worker")
         if normalise == "hard":
-            return hard_cross_entropy(logits, label, trust=trust)
+            return hard_cross_entropy(logits, label, trust=trust, gather=self.gather)
         pixels = parallel.mean(counted(label, normalise).float())
         return cross_entropy(logits, label, pixels, self.weights, trust)
 

@@ -26,7 +26,7 @@ from diga.errors import ConfigError, expected_one_of
 from diga.methods.looks import bridging, together, told
 from diga.methods.targets import Centroids, cells, load_prototypes, must_be_centroids
 from diga.methods.views import MASK, MIX, TARGET_VIEW, VIEW, drawn
-from diga.settings import Count, Mask, Normalise, Photometric, Positive, Share, Statistics, Weight
+from diga.settings import Count, Inside, Mask, Normalise, Photometric, Positive, Share, Statistics, Weight
 from diga.stage import Ref, Stage, Training, must_train
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Bridging(Training):
     photometric: Photometric = Field(Photometric(), description="of the mixed image, or of the student's x_t")
     distortion: Share = Field(0.0, description="probability of each of four changes of colour of x_s")
     unseen: Unseen = Field("ignored", description="a class without prototype: left out, or at the origin as theirs")
-    threshold: Share = Field(0.968, description="confidence from which a pixel is sure")
+    threshold: Inside = Field(0.968, description="confidence from which a pixel is sure")
     aux: Weight = Field(0.1, description="of the same losses of an auxiliary head, where the network has one")
     normalise: Normalise = Field("valid", description="pixels a cross-entropy divides by")
     statistics: Statistics = Statistics()

@@ -80,22 +80,29 @@ def cross_entropy(
 
 
 def hard_cross_entropy(
-    logits: Tensor, label: Tensor, threshold: float = 0.7, keep: int = 100_000, trust: Tensor | None = None
+    logits: Tensor,
+    label: Tensor,
+    threshold: float = 0.7,
+    keep: int = 100_000,
+    trust: Tensor | None = None,
+    gather: Callable[[Tensor], Tensor] = lambda mine: mine,
 ) -> Tensor:
     """Mean of -log p_y over hard pixels: those with p_y < max(threshold, the (keep + 1)-th smallest p_y).
 
     logits (B, K, H, W), label (B, H, W).  With no more than `keep` labelled pixels all of them are
     hard; with none the loss is zero.  With `trust` (B, H, W) a pixel's loss counts that many times; which
-    pixels are hard, and the divisor, stay.
+    pixels are hard, and the divisor, stay.  `gather` gives the rows of all workers: hard pixels are the
+    whole batch's, and the mean of the workers' losses is its loss.
     """
-    per_pixel = F.cross_entropy(full(logits), label, ignore_index=IGNORE, reduction="none").flatten()
-    p_y = (-per_pixel.detach()).exp().masked_fill(label.flatten() == IGNORE, torch.inf)
-    few = p_y.numel() <= keep
-    limit = torch.inf if few else p_y.kthvalue(keep + 1).values.clamp(min=threshold)
-    hard = p_y < limit
+    per_pixel = F.cross_entropy(full(logits), label, ignore_index=IGNORE, reduction="none")
+    p_y = (-per_pixel.detach()).exp().masked_fill(label == IGNORE, torch.inf)
+    whole = gather(p_y).flatten()
+    few = whole.numel() <= keep
+    limit = torch.inf if few else whole.kthvalue(keep + 1).values.clamp(min=threshold)
     if trust is not None:
-        per_pixel = per_pixel * trust.flatten()
-    return per_pixel.where(hard, 0).sum() / hard.sum().clamp(min=1)
+        per_pixel = per_pixel * trust
+    workers = whole.numel() / p_y.numel()
+    return per_pixel.where(p_y < limit, 0).sum() * workers / (whole < limit).sum().clamp(min=1)
 
 
 def soft_cross_entropy(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -7,11 +7,13 @@ Every mask takes the front image's label (B, H, W), this step's chance and how i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from diga.ops.chance import Chance
+from diga.ops.distortion import gaussian
 from diga.ops.losses import upsample
 from diga.settings import Mask
 from diga.types import IGNORE
@@ -72,12 +74,41 @@ def noise(label: Tensor, chance: Chance, how: Mask) -> Tensor:
     is what lies above its own quantile.
     """
     B, H, W = label.shape
-    if not (count := _nearest(how.fraction, H * W)):
-        return none(label, chance, how)
+    count = _nearest(how.fraction, H * W)
     lattice = chance.uniform(*(math.ceil(n / how.side) + 1 for n in (H, W)))
     field = upsample(lattice[:, None].double(), label, align_corners=True)  # doubles: no two pixels alike
-    limit = field.flatten(1).kthvalue(H * W - count + 1).values
-    return field >= limit.view(B, 1, 1, 1)
+    return _highest(field, [count] * B)
+
+
+def cow(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """Blobs of normal noise under a Gaussian whose sigma is drawn, evenly in its log, from `side` to twice that.
+
+    In front is the share of pixels of highest values, drawn evenly from within a tenth of `fraction`: with 0.5
+    and a side of ten the cow masks (French et al., 2020) of the authors of DDB.
+    """
+    H, W = label.shape[-2:]
+    field = _normal(chance, H, W)[0][:, None]
+    shares, sizes = chance.host(2).double().T.tolist()
+    blurred = torch.stack([gaussian(x, how.side * 2**size) for x, size in zip(field, sizes, strict=True)])
+    return _highest(blurred, [_nearest(how.fraction + 0.2 * share - 0.1, H * W) for share in shares])
+
+
+def fourier(label: Tensor, chance: Chance, how: Mask) -> Tensor:
+    """Noise of which a frequency f, in turns a pixel, has the amplitude f^-3; in front is a share lambda of it.
+
+    lambda ~ Beta(k, 20 - k), k = 20 `fraction`: with 0.5 Beta(10, 10), the Fourier masks (FMix, Harris et al.,
+    2020) of the authors of DDB.  The frequency of no turn counts as one turn of the longer side.
+    """
+    H, W = label.shape[-2:]
+    k = min(max(_nearest(how.fraction, 20), 1), 19)
+    shares = (
+        chance.host(19).double().sort(1).values[:, k - 1].tolist()
+    )  # of n even draws the k-th is Beta(k, n + 1 - k)
+    y, x = torch.fft.fftfreq(H, device=label.device), torch.fft.rfftfreq(W, device=label.device)
+    frequency = torch.hypot(y[:, None], x[None]).clamp(min=1 / max(H, W))
+    spectrum = torch.complex(*_normal(chance, H, len(x))) / frequency**3
+    field = torch.fft.irfft2(spectrum, s=(H, W))[:, None]
+    return _highest(field, [_nearest(share, H * W) for share in shares])
 
 
 def none(label: Tensor, chance: Chance, how: Mask) -> Tensor:
@@ -98,6 +129,23 @@ def _whole(share: Tensor, rounding: str) -> Tensor:
 
 def _nearest(fraction: float, count: int) -> int:
     return math.floor(fraction * count + 0.5 + SLACK)
+
+
+def _normal(chance: Chance, *shape: int) -> tuple[Tensor, Tensor]:
+    """Two independent standard normal draws (B, *shape), by Box and Muller, in float64."""
+    u, v = chance.uniform(2, *shape).double().unbind(1)
+    radius, angle = (-2 * (1 - u).log()).sqrt(), 2 * math.pi * v
+    return radius * angle.cos(), radius * angle.sin()
+
+
+def _highest(field: Tensor, counts: Sequence[int]) -> Tensor:
+    """(B, 1, H, W) bool: of each image of a field of that shape as many pixels as it counts, those of highest value."""
+    number = field[0].numel()
+    found = [
+        x >= x.flatten().kthvalue(number - min(count, number) + 1).values if count > 0 else torch.zeros_like(x).bool()
+        for x, count in zip(field, counts, strict=True)
+    ]
+    return torch.stack(found)
 
 
 def _span(size: int, fraction: Tensor, place: Tensor) -> Tensor:
