@@ -11,7 +11,7 @@ from diga.errors import DigaError
 from diga.launch.failures import MANNERS
 from diga.launch.ledger import Answer, Ledger, Taken
 from diga.launch.trial import attempt
-from diga.launch.tried import Outcome, Told, ended
+from diga.launch.tried import Outcome, Rung, ended
 from diga.pipeline import Launch, Place
 
 COMMON = frozenset({"storage", "data"})  # failures that the next trial would meet as well
@@ -39,7 +39,7 @@ class Course:
         self, ledger: Ledger, place: Place, shared: Collection[str], watch: Watch, more: Callable[[], bool]
     ) -> None:
         self.ledger, self.place, self.shared, self.watch, self.more = ledger, place, shared, watch, more
-        self.told: dict[int, list[Told]] = {}
+        self.told: dict[int, list[Rung]] = {}
         self.broken: DigaError | None = None  # why a stage that every trial reads cannot be had
 
     def ready(self) -> bool:
@@ -58,12 +58,12 @@ class Course:
             self.watch.began(taken.number, taken.changes)
         return taken
 
-    def goes_on(self, number: int, told: Told) -> bool:
+    def goes_on(self, number: int, told: Rung) -> bool:
         """Note what a rung came to; whether the trial goes on to the next."""
         self.told[number].append(told)
         if told.failure or told.last:
             return False
-        return self.ledger.goes_on(number, told.rung, told.values[self.ledger.sweep.objectives[0].name])
+        return self.ledger.goes_on(number, told.updates, told.values[self.ledger.sweep.objectives[0].name])
 
     def end(self, number: int, died: str = "") -> None:
         """A trial is over; `died`: of something it could not tell.
@@ -82,7 +82,7 @@ class Course:
             self.ledger.end(number, outcome)
 
 
-def came_to(told: list[Told], objective: str, died: str = "") -> Outcome:
+def came_to(told: list[Rung], objective: str, died: str = "") -> Outcome:
     """The outcome of a trial from what its rungs told."""
     last = told[-1] if told else None
     whole = last is not None and not last.failure and not died
@@ -90,7 +90,7 @@ def came_to(told: list[Told], objective: str, died: str = "") -> Outcome:
     return outcome._replace(failure="death", error=died) if died else outcome
 
 
-class Stopped(BaseException):
+class Outdone(BaseException):
     """A trial is not among the best of its rung; no Exception, so that nothing on its way takes it for a failure."""
 
 
@@ -102,10 +102,10 @@ def alone(course: Course, place: Place, launch: Launch, origin: Mapping[str, str
             continue
         number = taken.number
 
-        def tell(told: Told, number: int = number) -> None:
+        def tell(told: Rung, number: int = number) -> None:
             if not course.goes_on(number, told) and not told.last and not told.failure:
-                raise Stopped
+                raise Outdone
 
-        with suppress(Stopped):
+        with suppress(Outdone):
             attempt(course.ledger.sweep, taken.changes, place, launch, origin, tell)
         course.end(number)

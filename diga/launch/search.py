@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -19,6 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from diga.engine.stopping import PATIENCE, Told
 from diga.errors import StorageError
 from diga.launch.cluster import SLOT, cluster, facts_of
 from diga.launch.course import Course
@@ -27,7 +29,8 @@ from diga.launch.failures import MANNERS
 from diga.launch.nodes import see_the_same
 from diga.launch.resources import Resources
 from diga.launch.trial import attempt
-from diga.launch.tried import Told
+from diga.launch.tried import Rung
+from diga.lease import POLL
 from diga.pipeline import Launch, Place, inline
 from diga.sweep import Sweep
 
@@ -62,7 +65,7 @@ class Settings(OptunaSearch):  # type: ignore[misc]
         return {"number": taken.number, "changes": taken.changes}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: `Rungs` is told first, and judges."""
+        """Nothing: `Judge` is told first, and judges."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial is over, or its worker has died once too often."""
@@ -76,7 +79,7 @@ class Settings(OptunaSearch):  # type: ignore[misc]
         return {}
 
 
-class Rungs(FIFOScheduler):  # type: ignore[misc]
+class Judge(FIFOScheduler):  # type: ignore[misc]
     """Ends a trial that is not among the best of its rung."""
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +88,7 @@ class Rungs(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
-        told = Told(*result[TOLD])
+        told = Rung(*result[TOLD])
         on = self.settings.course.goes_on(self.settings.numbers[trial.trial_id], told)
         return str(TrialScheduler.CONTINUE if on or told.last or told.failure else TrialScheduler.STOP)
 
@@ -99,7 +102,7 @@ def on_worker(
     """What a worker of Tune does with a trial."""
     os.environ.setdefault("DIGA_THREADS", str(threads))
 
-    def tell(told: Told) -> None:
+    def tell(told: Rung) -> None:
         tune.report(dict(told.values) | {TOLD: list(told)})
 
     attempt(sweep, config["changes"], place, launch, origin, tell)
@@ -118,7 +121,8 @@ def tuned(
 
         see_the_same(place)
         there = ray.cluster_resources()
-        launch = grouped(room) if room.workers else inline
+        stop = Told.anew(place.store.root)
+        launch = grouped(room, stop) if room.workers else partial(inline, stop=stop)
         fits = min(int(there.get(kind, 0) // value) for kind, value in room.total().items())
         if fits < 1:
             wants = ", ".join(f"{value:g} {kind}" for kind, value in room.total().items())
@@ -126,7 +130,15 @@ def tuned(
             raise StorageError("a trial", f"wants {wants}; the cluster has {has}", "less, or a larger cluster")
         holds = {slot(there): 1e-3} if room.workers else {kind.lower(): v for kind, v in room.each().items()}
         facts = dict(origin) | facts_of(ray)
-        yield lambda course: carry_out(course, place, launch, facts, holds, min(at_once or fits, fits))
+        with stop.asked_on_the_way_out(partial(saved, place)):
+            yield lambda course: carry_out(course, place, launch, facts, holds, min(at_once or fits, fits))
+
+
+def saved(place: Place) -> None:
+    """Wait until nobody computes in the store, or patience is over: a training that stops gives its lease back."""
+    deadline = time.monotonic() + PATIENCE
+    while any(place.store.root.glob("??/*.lease.*")) and time.monotonic() < deadline:
+        time.sleep(POLL)
 
 
 def slot(there: Mapping[str, float]) -> str:
@@ -151,7 +163,7 @@ def carry_out(
     )
     search = tune.TuneConfig(
         search_alg=settings,
-        scheduler=Rungs(settings),
+        scheduler=Judge(settings),
         num_samples=-1,
         max_concurrent_trials=at_once,
         reuse_actors=True,

@@ -14,12 +14,12 @@ from diga.cost import EXA, operations
 from diga.errors import ConfigError, DigaError, Diverged
 from diga.identity import Digest
 from diga.launch.failures import foreseen, kind_of
-from diga.launch.tried import Told
+from diga.launch.tried import Rung
 from diga.pipeline import Launch, Place, carry_out
 from diga.plan import StageRun, digests, stage_runs
 from diga.sweep import COMPUTE, Sweep
 
-Tell = Callable[[Told], None]
+Tell = Callable[[Rung], None]
 
 
 def attempt(
@@ -39,7 +39,7 @@ def attempt(
 
 def carried_out(
     sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place, launch: Launch, origin: Mapping[str, str]
-) -> Told:
+) -> Rung:
     """One rung of a trial."""
     last = rung in (None, sweep.rungs[-1])
     mine: list[StageRun] = []
@@ -54,8 +54,8 @@ def carried_out(
         if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
             raise
         told = foreseen(failure, "trial")
-        return Told(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told))
-    return Told(rung or 0, last, values, chain[-1].fingerprint, *spent(mine, place), exaflop=exaflop(chain))
+        return Rung(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told))
+    return Rung(rung or 0, last, values, chain[-1].fingerprint, *spent(mine, place), exaflop=exaflop(chain))
 
 
 def chain_of(sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place) -> list[StageRun]:

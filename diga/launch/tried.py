@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Told(NamedTuple):
+class Rung(NamedTuple):
     """What a worker tells of one rung: its scored values by the objectives' names, and what it computed for it."""
 
-    rung: int  # updates of the last training stage
+    updates: int  # of the last training stage
     last: bool
     values: dict[str, float]
     cell: str  # fingerprint of the stage that scored
@@ -48,7 +48,7 @@ class Tried(NamedTuple):
         return self.outcome.status == "done"
 
 
-def ended(told: list[Told], status: str, objective: str) -> Outcome:
+def ended(told: list[Rung], status: str, objective: str) -> Outcome:
     """The outcome of a trial from what its rungs told."""
     if not told:
         return Outcome(status)
@@ -56,7 +56,7 @@ def ended(told: list[Told], status: str, objective: str) -> Outcome:
     return Outcome(
         status,
         values=last.values if status == "done" else {},
-        rungs={str(t.rung): t.values[objective] for t in good},
+        rungs={str(t.updates): t.values[objective] for t in good},
         cell=good[-1].cell if good else "",
         seconds=sum(t.seconds for t in told),
         steps=sum(t.steps for t in told),
