@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
 from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of, title
-from diga.cli.searching import Base, Confirmed, Eta, Number, Objectives, Prune, Rungs, Typed
+from diga.cli.searching import Base, Confirmed, Number, Objectives, Prune, Rungs, Typed
 from diga.cli.work import Changes
 from diga.errors import StorageError
 from diga.study import Order, Study
@@ -51,8 +51,7 @@ def plan(
     trials: Number = 24,
     objectives: Objectives = None,
     prune: Prune = None,
-    rungs: Rungs = 3,
-    eta: Eta = 4,
+    rungs: Rungs = "3:4",
     confirmed: Confirmed = None,
 ) -> None:
     """What would run, what is there and why the rest is not, and what it would take; nothing is started.
@@ -71,15 +70,22 @@ def plan(
 
         one = seeds_of(seeds)[0] if seeds else None
         wanted = objectives or ["target"]
-        typed = Typed(name, base, changes or [], one, None, trials, wanted, "tpe", prune, rungs, eta, confirmed)
+        typed = Typed(name, base, changes or [], one, None, trials, wanted, "tpe", prune, rungs, confirmed)
         plan_sweep(typed, gpus, budget)
         return
+    plan_cells(name, cells_of(name, changes or [], seeds, order), gpus, deadline, budget, probe, every)
+
+
+def plan_cells(
+    name: str, cells: Labelled, gpus: int, deadline: float | None, budget: float | None, probe: bool, every: bool
+) -> None:
+    """The plan of a study's cells, or of a recipe.  Raises StorageError where it takes more than the budget."""
     from diga.forecast import Forecast
     from diga.past import Past
     from diga.pipeline import Place
     from diga.plan import digests, stage_runs
 
-    place, cells = Place.here(), cells_of(name, changes or [], seeds, order)
+    place = Place.here()
     for recipe in {r.sources + r.targets: r for _, r in cells}.values():
         need_streets(recipe, place.data)
     with reading() as watch:

@@ -29,8 +29,9 @@ Prune = Annotated[
     Literal["asha", "watch", "none"] | None,
     typer.Option(help="asha ends trials at rungs of fewer updates; watch only scores them; none with two objectives."),
 ]
-Rungs = Annotated[int, typer.Option(help="Rungs of asha, the whole plan included.")]
-Eta = Annotated[int, typer.Option(min=2, help="Of how many trials of a rung one goes on.")]
+Rungs = Annotated[
+    str, typer.Option(metavar="R:E", help="R rungs, the whole plan included; of E trials of a rung one goes on.")
+]
 Confirmed = Annotated[
     str | None, typer.Option("--confirm", metavar="K:N", help="Repeat the K best trials with N other seeds.")
 ]
@@ -67,8 +68,7 @@ class Typed(NamedTuple):
     objectives: list[str]
     sampler: Sampler
     prune: str | None
-    rungs: int
-    eta: int
+    rungs: str
     confirmed: str | None
 
 
@@ -98,10 +98,18 @@ def declared(typed: Typed) -> Declared:
         objectives=objectives,
         trials=typed.trials,
         sampler=typed.sampler,
-        halving=halving(base, typed.rungs, typed.eta, prune == "asha") if prune != "none" else None,
+        halving=halving(base, *two(typed.rungs), prune == "asha") if prune != "none" else None,
         confirm=confirm(typed.confirmed, base.seed),
     )
     return Declared(sweep, function, heard)
+
+
+def two(rungs: str) -> tuple[int, int]:
+    """ "3:4" as numbers."""
+    many, colon, eta = rungs.partition(":")
+    if not (colon and many.isdecimal() and eta.isdecimal() and int(eta) > 1):
+        raise ConfigError("--rungs", f"found {rungs!r}", "R:E, R rungs of which one trial in E goes on, such as 3:4")
+    return int(many), int(eta)
 
 
 def scored_on_source(base: Recipe, objectives: list[str]) -> Recipe:

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from diga.cli.console import out
-from diga.cli.searching import Base, Confirmed, Declared, Eta, Number, Objectives, Prune, Rungs, Typed, declared
+from diga.cli.searching import Base, Confirmed, Declared, Number, Objectives, Prune, Rungs, Typed, declared
 from diga.cli.work import Address, Changes, Cpus, Gpus, Inline, Tracking, Workers, carried_out, crew_of, report_on
 from diga.cli.work import tracking_uri as store_of
 from diga.errors import SomeCellsFailed
@@ -37,8 +37,7 @@ def sweep(
     objectives: Objectives = None,
     sampler: Annotated[Sampler, typer.Option(help="How settings are chosen.")] = "tpe",
     prune: Prune = None,
-    rungs: Rungs = 3,
-    eta: Eta = 4,
+    rungs: Rungs = "3:4",
     confirmed: Confirmed = None,
     name: Annotated[str | None, typer.Option(help="What the sweep is called; else as its space.")] = None,
     changes: Changes = None,
@@ -75,9 +74,7 @@ def sweep(
     the best there. The first trial is the base as it is. What failed or diverged is never best.
     """
     wanted = objectives or ["target"]
-    found = declared(
-        Typed(space, base, changes or [], seed, name, trials, wanted, sampler, prune, rungs, eta, confirmed)
-    )
+    found = declared(Typed(space, base, changes or [], seed, name, trials, wanted, sampler, prune, rungs, confirmed))
     room = room_of(found.sweep, pack, cpus, gpus, workers)
     crew = crew_of(inline, address, at_once, room.cpus, room.gpus, workers, [], found.sweep.study({}))
     hands = alone if inline else on_ray(address, room, at_once)
