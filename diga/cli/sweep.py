@@ -113,6 +113,9 @@ def on_ray(address: str | None, room: Resources, at_once: int) -> Hands:
 
     @contextmanager
     def hands(place: Place, origin: Mapping[str, str]) -> Iterator[Callable[[Course], None]]:
+        from diga.launch.cluster import given, stay_here
+
+        stay_here(given(address))  # before Ray is imported: it reads its environment then
         from diga.launch.search import tuned
 
         with tuned(place, address, room, at_once, origin) as carry:
