@@ -208,10 +208,10 @@ class Ledger:
         steps = self.sweep.halving.eta ** self.sweep.halving.rungs.index(rung)  # as the pruner counts
 
         def work() -> bool:
-            trial = optuna.Trial(self.study, self._mine[number])
-            trial.report(value, steps)
             assert self.pruner and self.sweep.halving
-            found = self.study._storage.get_trial(trial._trial_id)
+            trial = self._mine[number]
+            self.study._storage.set_trial_intermediate_value(trial, steps, value)
+            found = self.study._storage.get_trial(trial)
             return not (self.pruner.prune(self.study, found) and self.sweep.halving.ends)
 
         return patiently(work, self.where)
