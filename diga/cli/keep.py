@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from diga.cli.console import out
-from diga.cli.planning import readable
+from diga.cli.words import readable
 from diga.cli.work import Tracking, tracking_uri
 from diga.errors import ConfigError
 from diga.waste import Waste

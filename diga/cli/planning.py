@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of, title
 from diga.cli.searching import Base, Confirmed, Number, Objectives, Prune, Rungs, Typed
+from diga.cli.words import readable, spoken
 from diga.cli.work import Changes
 from diga.errors import StorageError
 from diga.study import Order, Study
@@ -227,22 +228,3 @@ def hours(found: Forecast, runs: Any) -> str:
     """How long some stage runs take one after the other, as far as that is known."""
     total, unknown = found.hours(runs)
     return (f"{spoken(3600 * total)} and more" if total else "unknown") if unknown else spoken(3600 * total)
-
-
-def spoken(seconds: float) -> str:
-    """2 d 15 h, 3 h 20 min, 40 s"""
-    units = (("d", 86400), ("h", 3600), ("min", 60))
-    for i, (unit, size) in enumerate(units):
-        if seconds >= size:
-            rest, small = divmod(seconds, size), units[i + 1 : i + 2]
-            return f"{int(rest[0])} {unit}" + (f" {int(rest[1] // small[0][1])} {small[0][0]}" if small else "")
-    return f"{seconds:.0f} s"
-
-
-def readable(size: float) -> str:
-    """1.5 GB"""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -6,6 +6,7 @@ from rich.table import Column, Table
 
 from diga.cli.console import out
 from diga.cli.searching import Declared, Typed, declared
+from diga.cli.words import spoken
 from diga.errors import StorageError
 from diga.forecast import Forecast
 from diga.past import Past
@@ -56,8 +57,6 @@ def tell_chain(chain: list[StageRun], common: frozenset[str], past: Forecast) ->
 
 def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table:
     """Updates and time, three ways, each as a share of the first."""
-    from diga.cli.planning import spoken
-
     right = [Column(c, justify="right") for c in ("updates", "time", "of the naive updates")]
     shown = Table("way", *right)
     ways = [("every trial end to end", steps.naive, time.naive), ("shared stages once", steps.reuse, time.reuse)]
@@ -74,8 +73,6 @@ def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table
 
 def tell_wall(found: Declared, time: Prospect, gpus: int) -> None:
     """How long it would take with so many trials at once."""
-    from diga.cli.planning import spoken
-
     if time.planned:
         out.print(f"{gpus} at once: over after about {spoken(time.planned / gpus)}, the confirmation not counted")
     if found.sweep.confirm:
