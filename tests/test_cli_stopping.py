@@ -1,40 +1,83 @@
-"""Ctrl-C: the first closes in order, the second ends at once; and a status that is watched."""
+"""Ctrl-C: the first saves and closes in order, the second ends at once; and a status that is watched."""
 
 from __future__ import annotations
 
-import os
+import json
 import signal
+import subprocess
 import time
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from diga.files import PRIVATE, SPOOL
 from diga.launch.crew import Alone
+from diga.launch.studies import last_step
 from diga.recipe import dumps
 from tests import tiny
 
+STEPS = 400
+
+
+def started(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
+    """A launch whose training has told its first losses."""
+    process = tiny.spawn(home, "run", "--recipe", str(recipe), *words)
+    assert tiny.until(lambda: process.poll() is not None or any(home.glob(f"stages/??/*.work*/{SPOOL}")), 120)
+    return process
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A recipe as a file."""
+    path = folder / "recipe.json"
+    path.write_text(dumps(tiny.recipe(**changes)))
+    return path
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 2])
-def test_the_first_signal_saves_and_the_second_ends_at_once(tmp_path, times):
-    place = tiny.place(tmp_path)
-    (tmp_path / "recipe.json").write_text(dumps(tiny.recipe(train__plan__steps=4000)))
-    process = tiny.spawn(place.home, "run", "--recipe", str(tmp_path / "recipe.json"))
-    assert tiny.until(lambda: any(place.home.glob("stages/??/*.work*/resume/*.pt")), 60)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(tmp_path, workers):
+    place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=STEPS)
+    words = ["--workers", str(workers)] if workers else []
+    process = started(place.home, recipe, *words)
     sent = time.monotonic()
-    for _ in range(times):
-        os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGTERM if workers else signal.SIGINT)
+    code, _, errors = tiny.ended(process, 30)
+    assert time.monotonic() - sent < 10
+    assert code == (143 if workers else 130)
+    assert errors.splitlines()[-1].endswith("the same command goes on from here")
+    assert "Traceback" not in errors
+    (spool,) = place.home.glob(f"stages/??/*.work*/{SPOOL}")
+    told, step = spool.read_bytes(), last_step(spool)
+    kept = max((spool.parent / PRIVATE).glob("*.pt"))
+    assert int(kept.name.split(".")[0]) == step + 1 < STEPS, "nothing it did is done again"
+    assert not list(place.store.root.glob(".stop-*"))
+    code, _, errors = tiny.diga(place.home, "run", "--recipe", str(recipe), *words)
+    assert (code, errors) == (0, "")
+    (spool,) = (p for p in place.home.glob(f"stages/??/*/{SPOOL}") if '"loss/source"' in p.read_text())
+    assert spool.read_bytes().startswith(told)
+    assert [json.loads(line)["step"] for line in spool.read_text().splitlines()] == list(range(STEPS))
+    if not workers:  # of several workers see test_engine_stopping
+        (tmp_path / "calm").mkdir()
+        calm = tiny.place(tmp_path / "calm")
+        tiny.launch(tiny.study(("tiny", tiny.recipe(train__plan__steps=STEPS))), calm)
+        assert tiny.digests(place.home) == tiny.digests(calm.home)
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once_and_holds_nothing(tmp_path):
+    place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=4000)
+    process = started(place.home, recipe)
+    sent = time.monotonic()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
         time.sleep(0.1)
     code, _, errors = tiny.ended(process, 15)
-    assert time.monotonic() - sent < (10 if times == 1 else 2)
-    assert code == (130 if times == 1 else -signal.SIGINT)  # which a shell calls 130, too
-    assert times == 2 or "the same command goes on from here" in errors  # before the second, it may just be said
+    assert time.monotonic() - sent < 2
+    assert code == -signal.SIGINT  # which a shell calls 130, too
     assert "Traceback" not in errors
-    (kept,) = {p.parents[1] for p in place.home.glob("stages/??/*.work*/resume/*.pt")}
-    steps = max(int(p.name.split(".")[0]) for p in kept.glob("resume/*.pt"))
-    assert steps >= 100
-    words = ("run", "--recipe", str(tmp_path / "recipe.json"), "--set", "train.plan.steps=4")
-    assert tiny.typed(place.home, *words)[0] == 0, "nothing is held by what was ended"
+    assert tiny.typed(place.home, "run", "--recipe", str(recipe), "--set", "train.plan.steps=4")[0] == 0
 
 
 def test_status_is_a_line_a_row_and_goes_on_until_nothing_is_open(tmp_path):

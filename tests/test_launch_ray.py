@@ -19,6 +19,7 @@ from diga.launch.cluster import cluster
 from diga.launch.crew import OnRay
 from diga.launch.failures import WorkerDied
 from diga.launch.resources import Allotment, Resources
+from diga.launch.studies import last_step
 from diga.pipeline import inline
 from diga.recipe import dumps
 from tests import tiny
@@ -133,6 +134,25 @@ def test_what_diverges_in_a_worker_is_not_tried_again(address, tmp_path):
     (line,) = errors.splitlines()
     assert line.startswith("error: train step ")
     assert any((place.home / "ray").iterdir()), "it ran on Ray"
+
+
+@pytest.mark.parametrize("more", [(), ("--give", "warm_up:workers=1")], ids=["tasks", "group"])
+def test_a_stop_saves_whatever_step_workers_of_a_cluster_are_at(address, tmp_path, more):
+    """The workers outlive the launch here: what makes them save is not their own end."""
+    place = tiny.place(tmp_path)
+    changes = ("warm_up.plan.steps=3000", "self_training.plan.steps=10", "crop=[28,56]", "batch=2")
+    words = ["ablate", "diga:table3", "--no-guard", "--seeds", "1", *(w for c in changes for w in ("--set", c)), *more]
+    process = tiny.spawn(place.home, *words, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
+    spools = lambda: list(place.home.glob(f"stages/??/*.work*/{SPOOL}"))  # noqa: E731
+    assert tiny.until(lambda: process.poll() is not None or spools(), 120)
+    os.kill(process.pid, signal.SIGINT)
+    code, said, errors = tiny.ended(process, 30)
+    assert code == 130, (said, errors)
+    for spool in spools():
+        kept = max(int(p.name.split(".")[0]) for p in (spool.parent / PRIVATE).glob("*.pt"))
+        assert kept == last_step(spool) + 1 < 3000
+    assert tiny.until(lambda: not working("ray::warm_up", "ray::RayTrainWorker"), 20)
+    assert not list(place.store.root.glob(".stop-*"))
 
 
 # --- resources ---------------------------------------------------------------------------------
