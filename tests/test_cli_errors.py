@@ -204,7 +204,9 @@ def test_a_study_with_a_failed_cell_ends_with_six_and_names_it(typed, place):
     words += [w for s in small for w in ("--set", s)]
     said = typed(*words)
     refused(said, 6, "table3", "1 cells failed: divergence", "diga retry table3")
-    assert (place.home / "reports/table3/report.md").exists()
+    text = (place.home / "reports/table3/report.md").read_text()
+    (declared,) = tiny.runs(tiny.client(place), "diga/table3", "study")
+    assert tiny.artifact(tiny.client(place), declared, "report/report.md") == text, "MLflow has it, as by diga report"
     assert "5 of 6 cells done" in said[1]
     (line,) = (line for line in said[1].splitlines() if "failed:" in line)
     assert "self_training" in line

@@ -51,18 +51,35 @@ def report(
 ) -> None:
     """Write a study's tables, in every form, its figures, claims and pages; partial results will do."""
     gc.set_threshold(SELDOM)  # what a report makes lives as long as its process: looking through it is a seventh of all
-    from diga.report.build import write
     from diga.report.snapshot import redacted
 
     known = kept(again, study) if again else read(study, tracking, fresh)
-    for warning in known.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    folder = write(known, into or home() / "reports")
+    folder = written(known, into or home() / "reports", shared=not again)
     tell(folder, known.study["name"])
     if not again:
-        publish(known, folder)
         store = redacted(tracking_uri(tracking))
         out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+
+
+def report_on(study: str, uri: str) -> Path:
+    """The folder of a study's report, written anew after a launch; a warning if it cannot be."""
+    try:
+        return written(read(study, uri), home() / "reports")
+    except Exception as failure:  # what was computed is not in question
+        print(f"warning: no report: {type(failure).__name__}: {failure}", file=sys.stderr)
+        return home() / "reports"
+
+
+def written(known: Records, into: Path, shared: bool = True) -> Path:
+    """The folder of the report that these records make; `shared`: it is put into MLflow, too."""
+    from diga.report.build import write
+
+    for warning in known.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    folder = write(known, into)
+    if shared:
+        publish(known, folder)
+    return folder
 
 
 def publish(known: Records, folder: Path) -> None:
@@ -75,7 +92,7 @@ def publish(known: Records, folder: Path) -> None:
         print(f"warning: the study's run in MLflow does not carry the report: {failure}", file=sys.stderr)
 
 
-def read(study: str | None, tracking: str | None, fresh: bool) -> Records:
+def read(study: str | None, tracking: str | None, fresh: bool = False) -> Records:
     """A study's records from the store, and from what the last report has read of it unless all is asked for."""
     from diga.report.records import records
     from diga.report.snapshot import place

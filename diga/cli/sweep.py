@@ -13,8 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from diga.cli.console import out
+from diga.cli.report import report_on
 from diga.cli.searching import Base, Confirmed, Declared, Number, Objectives, Prune, Rungs, Typed, declared
-from diga.cli.work import Address, Changes, Cpus, Gpus, Inline, Tracking, Workers, carried_out, crew_of, report_on
+from diga.cli.work import Address, Changes, Cpus, Gpus, Inline, Tracking, Workers, carried_out, crew_of
 from diga.cli.work import tracking_uri as store_of
 from diga.errors import SomeCellsFailed
 from diga.sweep import Sampler, Sweep, ranked
@@ -157,7 +158,7 @@ def conclude(sweep: Sweep, tried: list[Tried], failed_cells: int, uri: str) -> N
     pruned = sum(one.outcome.status == "pruned" for one in tried)
     told = f"{len(done)} carried out whole, {pruned} ended at a rung, {len(failed)} failed"
     out.print(f"{sweep.name}: {len(tried)} of {sweep.trials} trials: {told}", markup=False)
-    folder, name = report_on(sweep.study({}), uri), shlex.quote(sweep.name)
+    folder, name = report_on(sweep.name, uri), shlex.quote(sweep.name)
     if done:
         best = ranked(done, sweep.objectives)[0]
         worth = ", ".join(f"{objective} {value:.4g}" for objective, value in done[best].items())

@@ -237,22 +237,12 @@ def conclude(study: Study, states: Counter[str], errors: list[tuple[Any, DigaErr
         return
     if states.total() == 1:
         raise errors[0][1]
+    from diga.cli.report import report_on
     from diga.launch.failures import kind_of
 
     kinds = ", ".join(sorted({kind_of(error) for _, error in errors}))
-    written = f"the report is in {report_on(study, uri)}"
+    written = f"the report is in {report_on(study.name, uri)}"
     raise SomeCellsFailed(study.name, f"{states['failed']} cells failed: {kinds}", f"{written}; diga retry {name}")
-
-
-def report_on(study: Study, uri: str) -> Path:
-    """The folder of the study's report, written anew; a warning if it cannot be."""
-    from diga.report.build import build
-
-    try:
-        return build(study.name, uri, home() / "reports")
-    except Exception as failure:  # what was computed is not in question
-        print(f"warning: no report: {type(failure).__name__}: {failure}", file=sys.stderr)
-        return home() / "reports"
 
 
 def headline(row: Row) -> str:
