@@ -58,6 +58,10 @@ class Store:
         folder = self.folder(fingerprint)
         return next(iter(sorted(folder.parent.glob(f"{fingerprint}.work-*"))), folder.with_suffix(".work"))
 
+    def claims(self, fingerprint: str) -> Path:
+        """What the claims on the stage are called, but for their numbers."""
+        return self.folder(fingerprint).with_suffix(".lease")
+
     def has(self, fingerprint: str) -> bool:
         """Whether a finished stage stands there; `find` also verifies it."""
         return (self.folder(fingerprint) / MANIFEST).exists()
@@ -94,7 +98,7 @@ class Store:
         raises, as it is; what it has written stays for the next try.
         """
         with self._refusals():
-            claim = lease.Lease(self.folder(fingerprint).with_suffix(".lease"))
+            claim = lease.Lease(self.claims(fingerprint))
             while not (folder := self.find(fingerprint)):
                 if not claim.try_take():
                     on_wait(claim.owner())

@@ -187,6 +187,15 @@ def test_every_number_says_what_code_and_cluster_made_it(address, tmp_path):
     assert [m["ray.version"] for m in meta] == [cell.data.tags["ray.version"]] * 2
 
 
+def test_workers_no_cluster_has_room_for_are_refused_at_once(address, tmp_path):
+    place = tiny.place(tmp_path)
+    (tmp_path / "recipe.json").write_text(dumps(tiny.recipe(batch=4)))
+    words = ("run", "--recipe", str(tmp_path / "recipe.json"), "--workers", "4")
+    code, _, errors = tiny.diga(place.home, *words, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
+    assert code == 4
+    assert errors == "error: --workers: wants 4 times 1 CPU; the cluster has 2 CPU, 0 GPU (a node that has)\n"
+
+
 # --- failures ----------------------------------------------------------------------------------
 
 

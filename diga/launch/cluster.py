@@ -17,6 +17,7 @@ from typing import Any
 
 from diga.errors import ConfigError, StorageError
 from diga.launch import SETTINGS
+from diga.launch.head import heard
 from diga.launch.keeper import kept
 
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
@@ -45,11 +46,12 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         with own_signals():
             connect(address, cpus)
         settled()
-        try:
-            yield
-        finally:
-            import ray
+        import ray
 
+        try:
+            with heard(ray.get_runtime_context().gcs_address):
+                yield
+        finally:
             ray.shutdown()
 
 

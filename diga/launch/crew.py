@@ -10,16 +10,19 @@ from functools import partial
 from typing import Any, Protocol
 
 from diga.engine.stopping import PATIENCE, Told
-from diga.errors import DigaError, StorageError
+from diga.errors import DigaError
+from diga.launch import room
 from diga.launch.answers import first_line
 from diga.launch.cluster import cluster, facts_of
 from diga.launch.failures import Ended, OutOfMemory, WorkerDied, foreseen
 from diga.launch.nodes import see_the_same
 from diga.launch.resources import Allotment, Resources
+from diga.launch.signs import Signs
 from diga.pipeline import Launch, Place, carry_out, inline
 from diga.plan import StageRun
 
 FREE = 32  # stages at once that ask for nothing
+KEPT = "its checkpoints are kept"
 
 
 class Crew(Protocol):
@@ -72,7 +75,7 @@ class OnRay:
         import ray
 
         self.place, self.allotment, self.ray = place, allotment, ray
-        self.stop = Told.anew(place.store.root)
+        self.stop, self.signs = Told.anew(place.store.root), Signs(place.store)
         self.launch = launch or partial(inline, stop=self.stop)
         self.origin = dict(origin or {}) | facts_of(ray)
         self.at_once = at_once or 10**9
@@ -82,13 +85,7 @@ class OnRay:
     def needs(self, run: StageRun, wider: bool) -> Resources:
         """What a stage gets; more room after it ran out of memory, if any node has that."""
         asked = self.allotment.of(run.name, run.stage)
-        return asked.wider() if wider and self.possible(asked.wider()) else asked
-
-    def possible(self, asked: Resources) -> bool:
-        """Whether some node, were it idle, could hold one worker, and all of them together the rest."""
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        one = any(all(node.get(k, 0) >= v for k, v in asked.each().items()) for node in nodes)
-        return one and all(sum(n.get(k, 0) for n in nodes) >= v for k, v in asked.total().items())
+        return asked.wider() if wider and room.possible(self.ray, asked.wider()) else asked
 
     def offer(self, runs: Sequence[StageRun], wider: frozenset[str]) -> list[StageRun]:
         """Those that fit now.  What has to wait keeps its room: nothing that is less urgent takes it.
@@ -106,17 +103,8 @@ class OnRay:
                 chosen.append(run)
             free.subtract(asked.total())
         if runs and not chosen and not self.waiting:
-            self._refuse_the_impossible(runs[0])
+            room.refuse(self.ray, f"stage {runs[0].name!r}", self.allotment.of(runs[0].name, runs[0].stage))
         return chosen
-
-    def _refuse_the_impossible(self, run: StageRun) -> None:
-        asked = self.allotment.of(run.name, run.stage)
-        if self.ray.nodes() and not self.possible(asked):
-            wants = ", ".join(f"{value:g} {kind}" for kind, value in asked.each().items())
-            there = self.ray.cluster_resources()
-            has = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
-            many = f"{asked.workers} times " if asked.workers > 1 else ""
-            raise StorageError(f"stage {run.name!r}", f"wants {many}{wants}; the cluster has {has}", "a node that has")
 
     def send(self, run: StageRun, wider: bool) -> None:
         """Submit the task; Ray starts it when there is room.  Of a group, the workers hold that room, not the task."""
@@ -128,11 +116,25 @@ class OnRay:
         launch = grouped(asked, self.stop) if asked.workers else self.launch
         sent = task.remote(run, self.place, max(1, int(asked.cpus)), launch, self.origin)
         self.waiting[sent] = run, asked
+        self.signs.forget(run)
 
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
-        """Look which tasks are over, as soon as one is."""
+        """Look which tasks are over, as soon as one is, and which of the others are lost."""
         over = self.ray.wait(list(self.waiting), timeout=patience)[0] if self.waiting else []
-        return [(self.waiting.pop(task)[0].fingerprint, self._result(task)) for task in over]
+        done = [(self.waiting.pop(task)[0].fingerprint, self._result(task)) for task in over]
+        return done + (self._lost() if self.signs.due() else [])
+
+    def _lost(self) -> list[tuple[str, DigaError | None]]:
+        """Tasks that show no sign of life, given up: nothing waits for ever for what the cluster has lost."""
+        found: list[tuple[str, DigaError | None]] = []
+        for task, (run, asked) in list(self.waiting.items()):
+            if why := self.signs.lost(
+                run, partial(room.free, self.ray, asked), partial(room.possible, self.ray, asked)
+            ):
+                self.waiting.pop(task)
+                self.ray.cancel(task, force=True)
+                found.append((run.fingerprint, WorkerDied(f"{run.name} {run.fingerprint}", why, KEPT)))
+        return found
 
     def saved(self) -> None:
         """Wait for the trainings under way as long as patience lasts; whatever else runs has nothing to save."""
@@ -150,7 +152,7 @@ class OnRay:
                 raise
             return Ended("worker", str(failure).strip().splitlines()[-1], "--debug shows where")
         except known.RayError as death:
-            return WorkerDied("worker", first_line(death), "its checkpoints are kept")
+            return WorkerDied("worker", first_line(death), KEPT)
         return failure
 
 
@@ -181,6 +183,7 @@ def train_crew(
 
     with cluster(address):
         see_the_same(place)
+        room.refuse(ray, "--workers", Resources(gpus=gpus, workers=workers))
         yield Alone(place, on_ray(workers, gpus), dict(origin or {}) | facts_of(ray))
 
 
