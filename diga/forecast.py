@@ -19,12 +19,14 @@ from diga.plan import StageRun, distinct
 class Forecast:
     """What some cells would take: `cells` are the stage runs of each, in the order in which they would be started.
 
-    `probed` are seconds a step that were measured just now, by fingerprint.
+    `probed` are seconds a step that were measured just now, by fingerprint; `names` says of each cell how many
+    rows of designs come to it.
     """
 
     cells: Sequence[Sequence[StageRun]]
     past: Past
     probed: Mapping[str, float] = field(default_factory=dict)
+    names: Sequence[int] = ()
 
     @cached_property
     def once(self) -> dict[str, StageRun]:
@@ -36,10 +38,11 @@ class Forecast:
         """Those that are not in the store."""
         return {f: run for f, run in self.once.items() if f not in self.past.kept}
 
-    @property
-    def naive(self) -> int:
-        """Stage runs if every cell were carried out for itself."""
-        return sum(map(len, self.cells))
+    @cached_property
+    def each(self) -> list[Sequence[StageRun]]:
+        """The stage runs of every row of every design with every seed, as if it were carried out for itself."""
+        names = self.names or [1] * len(self.cells)
+        return [chain for chain, often in zip(self.cells, names, strict=True) for _ in range(often)]
 
     # --- why ------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from diga.launch.crew import Alone
 from diga.plan import StageRun
 from tests import tiny
 
+LONGEST = 120.0  # seconds one launch may let the other wait
 OFFSETS = (0, 0.005, 0.05)  # seconds between the two starts
 
 
@@ -41,7 +42,7 @@ def take_part(homes: list[tuple[Path, float]], both: Any) -> None:
 def race(root: Path, repeats: int) -> list[tuple[Path, float]]:
     """The homes, each with the offset, after both launches in all of them."""
     spawn = multiprocessing.get_context("spawn")
-    both, homes = spawn.Barrier(2), []
+    both, homes = spawn.Barrier(2, timeout=LONGEST), []
     for offset in OFFSETS:
         for repeat in range(repeats):
             (folder := root / f"{offset}-{repeat}").mkdir()
@@ -52,7 +53,7 @@ def race(root: Path, repeats: int) -> list[tuple[Path, float]]:
     for process in crowd:
         process.start()
     for process in crowd:
-        process.join()
+        process.join(LONGEST * len(homes))
         assert process.exitcode == 0
     return homes
 

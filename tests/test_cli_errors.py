@@ -50,6 +50,7 @@ RUN = ("run", "--recipe", "tiny.json")
 USAGE = [
     (("run", "diga:streetz"), ("diga:streetz", "did you mean 'diga:streets'?")),
     (("ablate", "diga:tabel3"), ("no such study", "'diga:table3'")),
+    (("plan", "diga:tabel3"), ("no such recipe or study", "'diga:table3'")),
     (("ablate", "diga:streets"), ("diga:streets", "no such study")),
     (("plan", "nothing"), ("nothing", "diga list")),
     (("run",), ("recipe", "found none")),

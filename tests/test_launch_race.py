@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
 from diga import lease
-from tests import race
+from diga.data.streets import make
+from diga.launch.crew import Alone
+from experiments.paper import tables_3_to_6
+from tests import race, tiny
 
 REPEATS = int(os.environ.get("REPEATS", "2"))  # of each offset; `python -m tests.race FOLDER 50` says what it saw
 
@@ -18,6 +22,20 @@ def test_two_launches_that_race_carry_out_each_stage_once(tmp_path):
     assert len(homes) == 3 * REPEATS
     for home, _ in homes:
         race.check(home)
+
+
+@pytest.mark.slow
+def test_four_tables_carry_out_what_they_share_once(tmp_path):
+    """The sixteen rows of Tables 3 to 6 with three seeds: 177 stage runs end to end, 87 in all."""
+    make(tmp_path / "data/streets", tiny.KNOBS.model_copy(update={"third_val": 1}))
+    place = tiny.Place(tiny.place(tmp_path).home, tmp_path / "data")
+    launched, states, _ = tiny.launch(tables_3_to_6(), place, lambda: nullcontext(Alone(place, race.trivial)))
+    assert states == {"done": 39}
+    diary = (place.home / "diary").read_text().splitlines()
+    assert len(diary) == 87
+    assert set(diary) == set(launched.stages)
+    tiny.launch(tables_3_to_6(), place, lambda: nullcontext(Alone(place, race.trivial)))
+    assert len((place.home / "diary").read_text().splitlines()) == 87, "and typing it again carries out nothing"
 
 
 @pytest.mark.slow

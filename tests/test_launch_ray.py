@@ -142,9 +142,10 @@ def test_a_stop_saves_whatever_step_workers_of_a_cluster_are_at(address, tmp_pat
     place = tiny.place(tmp_path)
     changes = ("warm_up.plan.steps=3000", "self_training.plan.steps=10", "crop=[28,56]", "batch=2")
     words = ["ablate", "diga:table3", "--no-guard", "--seeds", "1", *(w for c in changes for w in ("--set", c)), *more]
+    words += ["--at-once", "1"] if more else []
     process = tiny.spawn(place.home, *words, RAY_ADDRESS=address, RAY_AUTH_MODE="token")
     spools = lambda: list(place.home.glob(f"stages/??/*.work*/{SPOOL}"))  # noqa: E731
-    assert tiny.until(lambda: process.poll() is not None or spools(), 120)
+    assert tiny.until(lambda: process.poll() is not None or spools(), 240)
     os.kill(process.pid, signal.SIGINT)
     code, said, errors = tiny.ended(process, 30)
     assert code == 130, (said, errors)

@@ -9,7 +9,7 @@ import os
 import pkgutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_type_hints
@@ -47,14 +47,22 @@ def catalogue(kind: type[Recipe] | type[Study]) -> dict[str, Maker]:
 def made(name: str, kind: type[Recipe] | type[Study]) -> Any:
     """The recipe or study of that name; its module may be left out.  Raises ConfigError with the nearest name."""
     known = catalogue(kind)
+    if full := full_name(name, known):
+        return known[full]()
+    raise unknown(name, kind.__name__.lower(), known)
+
+
+def full_name(name: str, known: Collection[str]) -> str:
+    """What a name stands for among known ones: its module may be left out, or come last; empty for nothing."""
     if len(short := [full for full in known if full.partition(":")[2] == name]) == 1:
-        name = short[0]
-    if name not in known and (turned := ":".join(reversed(name.split(":")))) in known:
-        name = turned  # diga:gta5_cityscapes for gta5_cityscapes:diga
-    if name not in known:
-        expected = expected_one_of(name, known)
-        raise ConfigError(name, f"no such {kind.__name__.lower()}", f"{expected}; `diga list` shows all")
-    return known[name]()
+        return short[0]
+    turned = ":".join(reversed(name.split(":")))  # diga:gta5_cityscapes for gta5_cityscapes:diga
+    return next((full for full in (name, turned) if full in known), "")
+
+
+def unknown(name: str, what: str, known: Iterable[str]) -> ConfigError:
+    """The answer to a name that nothing has."""
+    return ConfigError(name, f"no such {what}", f"{expected_one_of(name, known)}; `diga list` shows all")
 
 
 def recipe_of(name: str | None, file: Path | None, changes: Sequence[str], seed: int | None) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,20 +13,30 @@ import typer
 from rich.progress import Progress, TaskID
 from rich.table import Column, Table
 
-from diga.cli.console import catalogue, need_streets, out, recipe_of, seeds_of, study_of, title
+from diga.cli.console import (
+    catalogue,
+    full_name,
+    need_streets,
+    out,
+    recipe_of,
+    seeds_of,
+    study_of,
+    title,
+    unknown,
+)
 from diga.cli.searching import Base, Confirmed, Number, Objectives, Prune, Rungs, Typed
 from diga.cli.words import readable, spoken
 from diga.cli.work import Changes
 from diga.errors import StorageError
+from diga.recipe import Recipe
 from diga.study import Order, Study
 
 if TYPE_CHECKING:
     from diga.forecast import Forecast
     from diga.pipeline import Place
-    from diga.recipe import Recipe
 
 Watch = Callable[[str, int, int], None]
-Labelled = list[tuple[str, "Recipe"]]
+Labelled = list[tuple[str, Recipe, int]]  # the label of a cell's row, its recipe, how many rows come to it
 REASONS = 12  # lines, unless all are asked for
 
 
@@ -87,29 +98,33 @@ def plan_cells(
     from diga.plan import digests, stage_runs
 
     place = Place.here()
-    for recipe in {r.sources + r.targets: r for _, r in cells}.values():
+    for recipe in {r.sources + r.targets: r for _, r, _ in cells}.values():
         need_streets(recipe, place.data)
     with reading() as watch:
         digest = digests(place.data, place.manifests, watch)
-        chains = [stage_runs(recipe, digest) for _, recipe in cells]
-    found = Forecast(chains, Past.read(place.store.root))
+        chains = [stage_runs(recipe, digest) for _, recipe, _ in cells]
+    found = Forecast(chains, Past.read(place.store.root), names=[often for *_, often in cells])
     if probe:
-        found = Forecast(chains, found.past, probed(found, place))
+        found = replace(found, probed=probed(found, place))
     out.print(of_kinds(name, found))
     tell_reasons(found, every)
     tell_savings(found)
     tell_disk(found, place.home)
-    tell_fit(found, [label for label, _ in cells], gpus, deadline)
+    tell_fit(found, [label for label, *_ in cells], gpus, deadline)
     if budget is not None:
         keep_to(name, found, budget)
 
 
 def cells_of(name: str, changes: Sequence[str], seeds: str | None, order: Order) -> Labelled:
-    """The recipes a name stands for, each with its row."""
-    if name in catalogue(Study) or any(full.partition(":")[2] == name for full in catalogue(Study)):
-        return [(cell.row.label, cell.recipe) for cell in study_of(name, changes, seeds).cells(order)]
+    """The recipes a name stands for, each with its row.  Raises ConfigError for a name of neither kind."""
+    studies, recipes = catalogue(Study), catalogue(Recipe)
+    if full_name(name, studies):
+        cells = study_of(name, changes, seeds).cells(order)
+        return [(cell.row.label, cell.recipe, 1 + len(cell.row.aliases)) for cell in cells]
+    if not full_name(name, recipes):
+        raise unknown(name, "recipe or study", [*recipes, *studies])
     numbers = seeds_of(seeds) if seeds else (None,)
-    return [(recipe.name, recipe) for recipe in (recipe_of(name, None, changes, seed) for seed in numbers)]
+    return [(recipe.name, recipe, 1) for recipe in (recipe_of(name, None, changes, seed) for seed in numbers)]
 
 
 @contextmanager
@@ -171,12 +186,13 @@ def tell_savings(found: Forecast) -> None:
     """End to end against every stage once: runs, steps, hours, operations."""
     from diga.cost import EXA, compared
 
-    naive = [run for chain in found.cells for run in chain]
-    out.print(f"{len(found.cells)} cells, {found.naive} stage runs end to end, {len(found.once)} distinct")
+    naive = [run for chain in found.each for run in chain]
+    names = f", {len(found.each)} as rows of all designs" if len(found.each) > len(found.cells) else ""
+    out.print(f"{len(found.cells)} cells{names}, {len(naive)} stage runs end to end, {len(found.once)} distinct")
     steps = sum(run.steps for run in naive), sum(run.steps for run in found.once.values())
     out.print(f"steps: {steps[0]:,} end to end, {steps[1]:,} with every stage once")
     out.print(f"time: {hours(found, naive)} end to end, {hours(found, found.once.values())} with every stage once")
-    if exa := compared(found.cells):
+    if exa := compared(found.each):
         flop = [f"{x / EXA:.4g}" for x in exa]
         out.print(f"EFLOP of networks: {flop[0]} end to end, {flop[1]} with every stage once")
     else:

@@ -21,6 +21,7 @@ from diga.pipeline import Launch, Place, Progress, inline, surroundings
 from diga.plan import StageRun
 
 RESTARTS = 3  # of a worker group that died, before the launch gives up
+STARTS = 120  # times 30 s (diga.launch.SETTINGS) to get a group's workers from a busy cluster; Ray would try for ever
 
 
 def on_ray(
@@ -76,7 +77,7 @@ def fitted(run: StageRun, job: dict[str, Any], workers: int, each: dict[str, flo
         run_config=RunConfig(
             name=run.fingerprint,
             storage_path=str(place.home / "ray"),
-            failure_config=FailureConfig(max_failures=RESTARTS),
+            failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=STARTS),
         ),
     )
     try:
