@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diga.engine.run import CPU
 from diga.ops.ensemble import distances
 from diga.ops.prototypes import Prototypes
 
@@ -31,12 +32,12 @@ class Ways(NamedTuple):
     ours: Callable[[], Tensor]
 
 
-def ways(shape: tuple[int, int, int, int] = SHAPE) -> Ways:
+def ways(shape: tuple[int, int, int, int] = SHAPE, device: torch.device = CPU) -> Ways:
     """Features of a network's size and prototypes among them."""
     B, D, n, N = shape
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(B, D, n, n, generator=generator).relu_()
-    rho, like = Prototypes(CLASSES, D), torch.empty(N, N)
+    features = torch.randn(B, D, n, n, generator=generator).relu_().to(device)
+    rho, like = Prototypes(CLASSES, D).to(device), torch.empty(N, N)
     rho.vectors.copy_(torch.randn(CLASSES, D, generator=generator).relu_())
     rho.seen.fill_(1)
     return Ways(lambda: slow_distances(features, rho.vectors, N), lambda: distances(features, rho, like))

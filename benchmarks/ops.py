@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from diga.engine.run import CPU
 from diga.ops.chance import Chance
 from diga.ops.ema import ema_, teacher_of
 from diga.ops.losses import counted, cross_entropy, symmetric_distillation
@@ -60,7 +61,7 @@ class Pair(NamedTuple):
     block: bool = True
 
 
-def scene(B: int, H: int, W: int, h: int, w: int) -> Scene:
+def scene(B: int, H: int, W: int, h: int, w: int, device: torch.device = CPU) -> Scene:
     torch.manual_seed(0)
     random.seed(0)
     logits, student, student_view, teacher, teacher_view = (torch.randn(B, K, H, W) for _ in range(5))
@@ -69,10 +70,10 @@ def scene(B: int, H: int, W: int, h: int, w: int) -> Scene:
     label[label == K] = IGNORE
     cells = F.interpolate(label[:, None].float(), (h, w), mode="nearest")[:, 0].long()
     guess = torch.where(torch.rand(cells.shape) < 0.8, cells.clamp(max=K - 1), 0)
-    return Scene(
-        logits=logits.requires_grad_(),
-        student=student.requires_grad_(),
-        student_view=student_view.requires_grad_(),
+    made = Scene(
+        logits=logits,
+        student=student,
+        student_view=student_view,
         teacher=teacher,
         teacher_view=teacher_view,
         label=label,
@@ -83,6 +84,10 @@ def scene(B: int, H: int, W: int, h: int, w: int) -> Scene:
         guess=guess,
         rho=torch.randn(K, D),
     )
+    s = Scene(*(x.to(device) for x in made))
+    for x in (s.logits, s.student, s.student_view):
+        x.requires_grad_()
+    return s
 
 
 # --- the authors' way --------------------------------------------------------------------
@@ -107,7 +112,7 @@ def slow_mix(s: Scene) -> tuple[Tensor, Tensor]:
     for x, back, y in zip(s.image, s.other, s.label, strict=True):
         present = torch.unique(y)
         drawn = random.sample(present.tolist(), len(present) // 2)
-        kept = torch.tensor([*drawn, IGNORE])[:, None, None]
+        kept = torch.tensor([*drawn, IGNORE], device=y.device)[:, None, None]
         M = (y[None] == kept).sum(0).clamp(max=1).float()
         images.append(M * x + (1 - M) * back)
         labels.append(M * y + (1 - M) * 0)
@@ -140,7 +145,7 @@ def slow_ema(teacher: nn.Module, student: nn.Module) -> list[nn.Parameter]:
 
 def slow_confusion(prediction: Tensor, label: Tensor) -> np.ndarray[Any, Any]:
     """numpy: choose the labelled pixels, then count pairs."""
-    y, p = label.numpy().flatten(), prediction.numpy().flatten()
+    y, p = label.cpu().numpy().flatten(), prediction.cpu().numpy().flatten()
     kept = (y >= 0) & (y < K)
     return np.bincount(K * y[kept].astype(int) + p[kept], minlength=K**2).reshape(K, K)
 
@@ -165,7 +170,7 @@ def ours_ema(teacher: nn.Module, student: nn.Module) -> list[nn.Parameter]:
 
 
 def ours_update(s: Scene, rho: Prototypes) -> Tensor:
-    rho.vectors.copy_(s.rho)
+    rho.to(s.rho.device).vectors.copy_(s.rho)
     rho.ema_(*class_means(s.features, s.cells, K, 5, s.guess), DELTA)
     return rho.vectors
 
@@ -173,14 +178,14 @@ def ours_update(s: Scene, rho: Prototypes) -> Tensor:
 def pairs(s: Scene, width: int) -> Iterator[Pair]:
     """Every equation of a step, the authors' way beside ours."""
     B = len(s.label)
-    rho = Prototypes(K, D)
+    rho = Prototypes(K, D).to(device := s.label.device)
     rho.vectors.copy_(s.rho)
-    student = network(width)
+    student = network(width).to(device)
     teachers = teacher_of(student), teacher_of(student)
     front, back, prediction = s.label, torch.zeros_like(s.label), s.logits.detach().max(1).indices
 
     def mix() -> tuple[Tensor, Tensor]:
-        M = classes(front, Chance((0,), range(B), B), Mask(void="counted"))
+        M = classes(front, Chance((0,), range(B), B, device), Mask(void="counted"))
         return blend(M, s.image, s.other), blend(M, front, back)
 
     yield Pair(
@@ -213,7 +218,7 @@ def pairs(s: Scene, width: int) -> Iterator[Pair]:
     yield Pair(
         "confusion counts",
         lambda: torch.from_numpy(slow_confusion(prediction, front)),
-        lambda: confusion(prediction, front, K).sum(0),
+        lambda: confusion(prediction, front, K).sum(0).cpu(),
         block=False,
     )
 
@@ -228,13 +233,13 @@ def agree(pair: Pair) -> str:
 
 
 def best(ways: list[Callable[[], Any]], turns: int) -> list[float]:
-    """Milliseconds of each way: the best of several turns, taken alternately."""
+    """Milliseconds of processor time each way takes: the best of several turns, taken alternately."""
     times: list[list[float]] = [[] for _ in ways]
     for _ in range(turns):
         for way, spent in zip(ways, times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             way()
-            spent.append(1e3 * (time.perf_counter() - start))
+            spent.append(1e3 * (time.process_time() - start))
     return [min(spent) for spent in times]
 
 

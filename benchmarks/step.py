@@ -3,8 +3,9 @@
 The real `fit` runs the real stage.  Between two of its steps the networks alone are driven, on copies:
 the same images through student and teacher, and a fixed slope sent back.  Whatever else a step does is
 in the ratio: mean teacher, strong view, masks, consensus, centroids, losses, optimizer, reports.  The
-65 M weights run the authors' step at an eighth of their crop: with the trained translator, and in
-warm-up with the forward of target images.  Images are read beforehand.
+65 M weights run the authors' step at an eighth of their crop, where the networks' arithmetic is a
+64th of theirs while optimizer and mean teacher, which go through all weights, cost what they cost there:
+with the trained translator, and in warm-up with the forward of target images.  Images are read beforehand.
 
 One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 """
@@ -29,8 +30,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.networks import PaperSize
+from diga.engine import feed
 from diga.engine.fit import Plans, Step
-from diga.engine.run import Pace, Run
+from diga.engine.run import CPU, Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
 from diga.methods.translation import Translator
 from diga.models.streetnet import Residual, conv, streetnet
@@ -40,6 +42,7 @@ from diga.types import IGNORE, Batch, Guess, Pair, Prediction
 from experiments.diga import streets
 
 K = 19
+QUIET = Pace(save=10**9)
 Net = Callable[[], nn.Module]
 
 
@@ -72,7 +75,7 @@ class Measured(Run):
     def segmenter(self, ref: str | None = None, part: str = "student") -> nn.Module:
         """The network measured, always the same weights."""
         torch.manual_seed(0)
-        return self.net().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return self.net().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def read(self, ref: str, file: str = "") -> dict[str, Any]:
         """What earlier stages would have left."""
@@ -86,17 +89,18 @@ class Measured(Run):
         painter, mixed = self.stage_of("translator"), "prototypes" in nets
         G = painter.generator(self).requires_grad_(False).eval() if isinstance(painter, Translator) else None
         leak = "target" in self.stage_of(self.stage).statistics.update
-        self.alone = lambda pair: networks_alone(S, T, G, pair, mixed, leak)
+        self.alone = lambda pair: self.under_precision(lambda: networks_alone(S, T, G, pair, mixed, leak))
         super().fit(nets, step, plan, keep, plans)
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
         """Asked for the next pair, the loop has done with the last."""
         for t in range(start, stop):
             pair = self.ready[t % len(self.ready)]
-            self.networks_ms.append(milliseconds(lambda pair=pair: self.alone(pair)))  # type: ignore[misc]
-            begun = time.perf_counter()
-            yield pair
-            self.step_ms.append(1e3 * (time.perf_counter() - begun))
+            here = feed.placed(pair, self.device)
+            self.networks_ms.append(milliseconds(lambda here=here: self.alone(here), self.device))  # type: ignore[misc]
+            begun = now(self.device)
+            yield feed.placed(pair, self.device)
+            self.step_ms.append(1e3 * (now(self.device) - begun))
 
 
 def networks_alone(S: nn.Module, T: nn.Module, G: nn.Module | None, pair: Pair, mixed: bool, leak: bool) -> None:
@@ -115,11 +119,19 @@ def networks_alone(S: nn.Module, T: nn.Module, G: nn.Module | None, pair: Pair, 
     torch.autograd.backward(logits, [torch.ones_like(p) for p in logits])
 
 
-def milliseconds(work: Callable[[], object]) -> float:
+def now(device: torch.device) -> float:
+    """Seconds: of this process's processor time, or of the clock once a GPU has done all it was given."""
+    if device.type != "cuda":
+        return time.process_time()  # one thread that waits for nothing: other work on the machine does not count
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def milliseconds(work: Callable[[], object], device: torch.device = CPU) -> float:
     """How long a call takes."""
-    begun = time.perf_counter()
+    begun = now(device)
     work()
-    return 1e3 * (time.perf_counter() - begun)
+    return 1e3 * (now(device) - begun)
 
 
 # --- what is run -------------------------------------------------------------------------
@@ -135,19 +147,29 @@ def pair(B: int, H: int, W: int, seed: int) -> Pair:
     return Pair(Batch(rgb[:B].clone(), label[:B]), rgb[B:].clone(), Guess(label[B:].where(label[B:] != IGNORE, 0)))
 
 
-def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, pace: Pace) -> Measured:
-    """The stage after `turns` steps."""
+def prepared(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, device: torch.device = CPU) -> Measured:
+    """The stage, about to take `turns` steps."""
     B, (H, W) = recipe.batch, recipe.crop
     ready = [pair(B, H, W, seed) for seed in range(4)]
     colours = {"mean": torch.rand(300, 3), "covariance": 0.05 * torch.eye(3).expand(300, 3, 3)}
-    features = net()(ready[0].target).features
+    with torch.no_grad():
+        features = net()(ready[0].target[:, :, :64, :64]).features
     rho = {"vectors": torch.randn(K, features.shape[1]), "seen": torch.ones(K)}
-    left: dict[str, Any] = {"colours": colours, "prototypes": rho}
+    left: dict[str, Any] = {
+        "colours": {k: x.to(device) for k, x in colours.items()},
+        "prototypes": {k: x.to(device) for k, x in rho.items()},
+    }
     short = override(recipe, {f"{stage}.plan.steps": turns, f"{stage}.plan.snapshots": 1, "balance": "none"})
-    run = Measured(short, stage, folder / stage, pace=pace, net=net, ready=ready, left=left)
-    if isinstance(translator := run.stage_of("translator"), Translator):
+    run = Measured(short, stage, folder, device=device, pace=QUIET, net=net, ready=ready, left=left)
+    if isinstance(translator := short.stages.get("translator"), Translator):
         left["generator"] = translator.generator(run).state_dict()
-    short.stages[stage](run)
+    return run
+
+
+def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path) -> Measured:
+    """The stage after `turns` steps."""
+    run = prepared(recipe, stage, net, turns, folder / stage)
+    run.own(run)
     return run
 
 
@@ -155,10 +177,11 @@ def shapes(large: bool, quick: bool, turns: int) -> Iterator[tuple[str, Recipe, 
     """Name, recipe, network and number of steps."""
     yield "streets", streets(), lambda: streetnet(K), turns
     at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
-    if not quick:
-        sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
-        whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target"), "crop": (64, 112)}
-        yield "65 M weights", override(streets(), at | sgd | whole), PaperSize, 12
+    sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
+    whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target")}
+    for crop, steps, wanted in (((64, 112), 12, not quick), ((128, 224), 8, large)):
+        if wanted:
+            yield "65 M weights", override(streets(), at | sgd | whole | {"crop": crop}), PaperSize, steps
     size = (64, 112) if quick else (256, 448)
     for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
         if wanted:
@@ -189,7 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few steps, small shapes: does it run at all")
     parser.add_argument("--turns", type=int, default=0, help="steps on streets (default 300)")
-    parser.add_argument("--large", action="store_true", help="the stand-in at 512 x 896, too: minutes")
+    larger = "65 M weights at a quarter of the crop, and the stand-in at 512 x 896, too: minutes"
+    parser.add_argument("--large", action="store_true", help=larger)
     parser.add_argument("--only", default="", help="networks whose name begins so: streets, 65 M, stand-in")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -200,7 +224,7 @@ def main() -> None:
         for stage in ("warm_up", "self_training"):
             assert isinstance(recipe.stages[stage], WarmUp | SelfTraining)
             with tempfile.TemporaryDirectory() as folder:
-                run = measured(recipe, stage, net, steps, Path(folder), Pace(save=10**9))
+                run = measured(recipe, stage, net, steps, Path(folder))
             skipped = min(len(run.step_ms) // 4, 10)  # the first ones find cold caches
             ours, alone = (statistics.median(ms[skipped:]) for ms in (run.step_ms, run.networks_ms))
             size = f"{recipe.batch} x {recipe.crop[0]} x {recipe.crop[1]}"

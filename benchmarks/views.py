@@ -44,7 +44,8 @@ def slow(images: Tensor, t: int) -> Tensor:
 
 def slow_view(image: Tensor, d: Draws, blend: float) -> Tensor:
     """Operation by operation on one whole image, hue and saturation each there and back, filters as convolutions."""
-    z = (255 * image.flip(0) - MEAN) / 128
+    mean = MEAN.to(image.device)
+    z = (255 * image.flip(0) - mean) / 128
     A = z
     if d.jitter:
         A = (A + d.brightness).clamp(0, 1)
@@ -62,11 +63,11 @@ def slow_view(image: Tensor, d: Draws, blend: float) -> Tensor:
         inside = F.pad(torch.ones_like(soft), (1, 1, 1, 1)) == 1
         soft = torch.where(inside, F.pad(soft, (1, 1, 1, 1)), A)
         A = soft + 0.5 * d.sharpness * (A - soft)
-    return ((128 * (blend * (2 * A - 1) + (1 - blend) * z) + MEAN) / 255).flip(0)
+    return ((128 * (blend * (2 * A - 1) + (1 - blend) * z) + mean) / 255).flip(0)
 
 
 def convolved(image: Tensor, kernel: Tensor) -> Tensor:
-    return F.conv2d(image, kernel.expand(3, 1, 3, 3), groups=3)[0]
+    return F.conv2d(image, kernel.to(image.device).expand(3, 1, 3, 3), groups=3)[0]
 
 
 def slow_hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,7 +113,7 @@ def library() -> View | None:
 
 
 def chance(images: Tensor, t: int) -> Chance:
-    return Chance((t,), range(len(images)), len(images))
+    return Chance((t,), range(len(images)), len(images), images.device)
 
 
 def ours(how: Strong, images: Tensor, t: int) -> Tensor:

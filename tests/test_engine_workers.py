@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diga.data.streams import PairStream
 from diga.engine import parallel
-from diga.engine.run import Run
+from diga.engine.run import CPU, Run
 from diga.methods.source_only import SourceOnly
 from diga.recipe import Recipe, override
 from diga.settings import Plan, Statistics
@@ -74,19 +74,19 @@ class Double(Run):
             yield pair._replace(source=source._replace(image=source.image.double()), target=target)
 
 
-def carry_out(chain: Chain, folder: Path) -> None:
+def carry_out(chain: Chain, folder: Path, device: torch.device = CPU) -> None:
     for name, case in CASES.items():
         recipe = case.recipe()
         run = stage_run(chain, recipe, case.name, folder / name)
         where = (run.folder, run.inputs, run.data_root, run.cache)
-        recipe.stages[case.name](Double(recipe, case.name, *where, pace=run.pace))
+        recipe.stages[case.name](Double(recipe, case.name, *where, device, run.pace))
 
 
-def worker(rank: int, folder: Path, chain: Chain) -> None:
+def worker(rank: int, folder: Path, chain: Chain, device: torch.device = CPU) -> None:
     """One of two: every case, then the words that workers have."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    carry_out(chain, folder / "two")
+    carry_out(chain, folder / "two", device)
     mine = LETTER.chunk(2)[rank]
     weight = torch.nn.Parameter(torch.zeros(3))
     weight.grad = mine.sum(0)

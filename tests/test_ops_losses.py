@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diga.ops import losses
-from diga.ops.losses import cross_entropy, hard_cross_entropy, soft_cross_entropy, symmetric_distillation
+from diga.ops.losses import cross_entropy, hard_cross_entropy, rows_of, soft_cross_entropy, symmetric_distillation, taps
 from diga.types import IGNORE
 
 torch.set_num_threads(1)
@@ -259,3 +259,12 @@ def test_losses_ignore_a_shift_of_all_logits_and_stay_finite(seed, void, shift):
 def test_no_student_beats_the_teacher_itself(seed):
     teacher, student = logits(seed).detach(), logits(seed + 1).detach()
     assert soft_cross_entropy(teacher, teacher) <= soft_cross_entropy(teacher, student) + 1e-9
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize(("n", "N"), [(9, 64), (17, 130), (65, 65), (33, 20), (1, 5)])
+def test_some_rows_of_a_resize_are_those_of_the_whole(n, N, align):
+    x = torch.randn(2, 3, n, 5)
+    whole = taps(n, N, align, x.dtype, x.device) @ x
+    for top in range(0, N, 7):
+        torch.testing.assert_close(rows_of(x, N, top, top + 7, align), whole[..., top : top + 7, :])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diga.errors import DataError
 from diga.ops.pseudo import winners
-from diga.ops.scores import confusion, iou, mean_iou
+from diga.ops.scores import PART, confusion, iou, mean_iou
 from diga.types import IGNORE
 
 torch.set_num_threads(1)
@@ -100,3 +100,19 @@ def test_winners_are_the_argmax_of_the_largest_resized_map(align: bool) -> None:
     best = slow.gather(1, found[:, None])[:, 0]
     assert found.shape == (2, 150, 131)
     torch.testing.assert_close(best, slow.amax(1), rtol=0, atol=1e-5)  # rounding may swap equals
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 3))
+def test_of_equals_the_lowest_class_wins(seed, K, levels):
+    scores = torch.randint(0, levels, (2, K, 3, 7), generator=torch.Generator().manual_seed(seed)).float()
+    found = winners([scores], scores)
+    for b, i, j in itertools.product(range(2), range(3), range(7)):
+        column = scores[b, :, i, j].tolist()
+        assert found[b, i, j] == column.index(max(column))
+
+
+def test_counts_do_not_depend_on_how_an_image_is_parted():
+    y, p = (torch.randint(0, 19, (2, 3, PART // 2 + 11)) for _ in range(2))
+    rows = [confusion(p[:, i : i + 1], y[:, i : i + 1], 19) for i in range(3)]
+    assert torch.equal(confusion(p, y, 19), torch.stack(rows).sum(0))

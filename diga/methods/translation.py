@@ -272,7 +272,7 @@ class Fourier(Borrowed):
 
         B, C, H, W = image.shape
         b = min(lent["amplitude"].shape[-1] - 1, (min(H, W) - 1) // 2)
-        rows = [*range(-b, b + 1)]
         waves = torch.zeros(B, C, H, W // 2 + 1, dtype=torch.complex64, device=image.device)
-        waves[..., rows, : b + 1] = lent["amplitude"][..., rows, : b + 1].to(waves)
+        for rows in (slice(0, b + 1), slice(-b or H, None)):
+            waves[..., rows, : b + 1] = lent["amplitude"][..., rows, : b + 1].to(waves)
         return ops.colour.fourier(image, torch.fft.irfft2(waves, (H, W), norm="forward"), b / min(H, W))

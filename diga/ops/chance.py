@@ -22,14 +22,17 @@ class Chance:
     def __init__(self, key: tuple[int, ...], rows: range, total: int, device: torch.device | str = "cpu") -> None:
         if rows.step != 1 or not 0 <= rows.start <= rows.stop <= total:
             raise ValueError(f"Chance: found {rows} (expected consecutive rows of the {total} of the batch)")
-        self.rows, self.total, self.device = rows, total, device
+        self.rows, self.total, self.device = rows, total, torch.device(device)
         # Hashed, because a seed sequence reads (1,) and (1, 0) as one key.
         digest = blake2b(repr(key).encode(), digest_size=16).digest()
         self._draws = np.random.default_rng(int.from_bytes(digest, "big"))
 
     def uniform(self, *shape: int) -> Tensor:
         """(b, *shape) float32 in [0, 1), for the b rows of this worker; the next call draws anew."""
-        return self.host(*shape).to(self.device)
+        u = self.host(*shape)
+        if self.device.type == "cuda":  # from pinned memory, or the host would wait for all that the device has to do
+            return u.pin_memory().to(self.device, non_blocking=True)
+        return u.to(self.device)
 
     def host(self, *shape: int) -> Tensor:
         """The same draws as numbers to decide by: they stay on the CPU, and no device is waited for."""

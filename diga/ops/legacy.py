@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diga.ops.photometry import LUMA, Draws, blur, luma, smooth, turn
+from diga.ops.photometry import LUMA, Draws, blur, channels, luma, smooth, turn
 
 MEAN = (122.679, 116.669, 104.007)  # of R, G, B in bytes
 SCALE = 128  # bytes
@@ -28,7 +28,7 @@ def view(image: Tensor, draws: Draws) -> Tensor:
     blend that follows, of their space there, is of ours here: the way back is linear.  With no gate open
     its result is not x but a stretch of its contrast.
     """
-    mean = torch.tensor(MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    mean = channels(MEAN, image.dtype, image.device)
     z = torch.add(-mean / SCALE, image, alpha=255 / SCALE)
     if draws.jitter:
         z.add_(draws.brightness).clamp_(0, 1).mul_(1 + draws.contrast).clamp_(0, 1)

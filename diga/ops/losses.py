@@ -47,6 +47,22 @@ def taps(n: int, N: int, align_corners: bool, dtype: torch.dtype, device: torch.
     return F.interpolate(cells, N, None, "linear", align_corners)[0].mT.contiguous()
 
 
+def rows_of(x: Tensor, H: int, top: int, end: int, align_corners: bool = False) -> Tensor:
+    """Rows `top` to `end` of `x` (..., h, W) resized bilinearly along rows alone to H: (..., rows, W).
+
+    Of the product with their taps only what is not zero: a strip of rows reads few of `x`.
+    """
+    R, read = taps(x.shape[-2], H, align_corners, x.dtype, x.device), reach(x.shape[-2], H, align_corners, top, end)
+    return R[top:end, read] @ x[..., read, :]
+
+
+@lru_cache(maxsize=1024)
+def reach(n: int, N: int, align_corners: bool, top: int, end: int) -> slice:
+    """Which of n cells the pixels `top` to `end` of N take something of."""
+    taken = taps(n, N, align_corners, torch.float64, torch.device("cpu"))[top:end].any(0).nonzero()
+    return slice(int(taken[0]), int(taken[-1]) + 1)
+
+
 def counted(label: Tensor, normalise: Literal["all", "valid"]) -> Tensor:
     """How many pixels of `label` (B, H, W) a cross-entropy is divided by: a scalar.
 

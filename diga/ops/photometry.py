@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -68,6 +69,12 @@ def strips(image: Tensor) -> Iterator[tuple[int, int]]:
     return ((top, min(H, top + step)) for top in range(0, H, step))
 
 
+@lru_cache(maxsize=16)
+def channels(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number a channel, (3, 1, 1); made once, for the host waits for the device whenever it sends it numbers."""
+    return torch.tensor(values, dtype=dtype, device=device).view(3, 1, 1)
+
+
 def luma(image: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
     """.299 R + .587 G + .114 B: (3, h, W) -> (1, h, W)."""
     r, g, b = image.chunk(3)
@@ -84,7 +91,7 @@ def turn(image: Tensor, turns: float, saturation: float = 1) -> Tensor:
     value, chroma, hue = _hue(r, g, b)
     if saturation != 1:
         chroma = torch.minimum(chroma.mul_(saturation), value)
-    own = torch.tensor((0, 1 / 3, -1 / 3), dtype=image.dtype, device=image.device).view(3, 1, 1)
+    own = channels((0, 1 / 3, -1 / 3), image.dtype, image.device)
     # One and a half turns more: what is positive `frac` wraps in a third of the time of `remainder`.
     a = (hue.add_(turns + 1.5) - own).frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
     return torch.addcmul(value + chroma, chroma, a, value=-6)

@@ -10,6 +10,8 @@ from torch import Tensor
 from diga.errors import DataError
 from diga.types import IGNORE
 
+PART = 1 << 17  # pixels counted at a time on a CPU
+
 
 def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     """Pixels of every image by true class (row) and predicted class (column): (B, K, K) int64.
@@ -17,17 +19,27 @@ def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     prediction, label (B, H, W) of any integer type; pixels labelled IGNORE are left out.  Raises
     DataError if a prediction, or a label that is not IGNORE, is outside 0 ... K - 1.
     """
-    B, rows = len(label), IGNORE + 1  # a row for every label there can be, cut to size once they are counted
-    truth, guess = label.flatten(1).int(), prediction.flatten(1).int()
     expected = f"expected 0 ... {classes - 1}, or {IGNORE} in a label for void"
-    _within("confusion.label", truth, rows, expected)
-    _within("confusion.prediction", guess, classes, expected)
-    image = torch.arange(B, dtype=torch.int32, device=label.device)[:, None]
-    cell = torch.add(guess, truth, alpha=classes).add_(image * (rows * classes))
-    counts = torch.bincount(cell.flatten(), minlength=B * rows * classes).view(B, rows, classes)
+    images = zip(label.flatten(1), prediction.flatten(1), strict=True)
+    counts = torch.stack([_pairs(truth, guess, classes, expected) for truth, guess in images])
     if unknown := counts[:, classes:IGNORE].sum((0, 2)).nonzero().flatten().tolist():
         raise DataError("confusion.label", f"found class {classes + unknown[0]}", expected)
     return counts[:, :classes]
+
+
+def _pairs(truth: Tensor, guess: Tensor, classes: int, expected: str) -> Tensor:
+    """How often each label there can be meets each class in one image: (256, K) int64.
+
+    Part by part on a CPU, so that what is checked, joined and counted stays in a core's cache.
+    """
+    rows = IGNORE + 1
+    part = PART if truth.device.type == "cpu" else max(1, len(truth))
+    counts = torch.zeros(rows * classes, dtype=torch.long, device=truth.device)
+    for y, p in zip(torch.split(truth, part), torch.split(guess, part), strict=True):
+        _within("confusion.label", y, rows, expected)
+        _within("confusion.prediction", p, classes, expected)
+        counts += torch.bincount(torch.add(p.long(), y.long(), alpha=classes), minlength=rows * classes)
+    return counts.view(rows, classes)
 
 
 def iou(counts: Tensor) -> Tensor:
