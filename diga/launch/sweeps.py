@@ -141,7 +141,6 @@ def question(sweep: Sweep, cell: str) -> str:
 def default(sweep: Sweep) -> Changes | None:
     """The base's own values of the parameters that would be asked for; None if they are not all in the space."""
     own = fields(sweep.base)
-    own |= {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
     asked = {d.path: d for d in sweep.dimensions if d.asked(own)}
     inside = all(path in own and d.holds(own[path]) for path, d in asked.items())
     return {path: own[path] for path in asked} if inside else None
