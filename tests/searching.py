@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from diga import pipeline
-from diga.cli import main
 from diga.launch.course import alone
 from diga.launch.ledger import Ledger
 from diga.launch.storage import folder_of, storage_at
-from diga.launch.sweeps import Search, Terms, question
+from diga.launch.sweeps import Search, Terms
 from diga.launch.tracking import Tracker
 from diga.launch.tried import Outcome, Tried
 from diga.pipeline import Place, Progress
@@ -58,7 +53,9 @@ def worth(recipe: Recipe) -> float:
     return hill + {"cut": 0.02, "grid": 0.001 * stage.mix.side}.get(stage.mix.kind, 0.0) - 0.1 / stage.plan.steps
 
 
-def pretended(run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress) -> dict[str, Any]:
+def pretended(
+    run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress
+) -> dict[str, Any]:
     """A stage that leaves a file, and scores if it is to score."""
     (work / "artifact.pt").write_text(run.fingerprint)
     if domains := run.stage.scores():

@@ -130,7 +130,8 @@ def crossing(trial: Any) -> None:
 def by_number(trial: Any) -> None:
     """A choice, and what hangs on it, behind a number."""
     if trial.suggest_float("warm_up.distil", 0.0, 1.0) > 0.5:
-        if trial.suggest_categorical("warm_up.mask.kind", ("classes", "grid")) == "grid":
+        kind = trial.suggest_categorical("warm_up.mask.kind", ("classes", "grid"))
+        if kind == "grid":
             trial.suggest_int("warm_up.mask.side", 4, 16)
 
 
