@@ -9,7 +9,6 @@ the best there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
@@ -86,7 +85,7 @@ class Sweep(Declared):
         """Of the search: the base recipe's, for sampler and trials alike."""
         return self.base.seed
 
-    @cached_property
+    @property
     def rungs(self) -> tuple[int | None, ...]:
         """Updates of the last training stage, rung by rung; None alone, without halving: as its plan says."""
         return self.halving.rungs if self.halving else (None,)

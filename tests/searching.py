@@ -23,6 +23,7 @@ from experiments.diga import streets
 from tests import tiny
 
 PEAK = 2e-3  # learning rate at which the pretended score is best
+BEYOND = 0.2
 PATH = "self_training.plan.lr"
 BRIEF = {"warm_up.plan.steps": 32, "self_training.plan.steps": 16, "self_training.plan.ramp": 4, "centroids.steps": 4}
 Fate = Callable[[StageRun], None]
@@ -47,8 +48,13 @@ def rate(trial: Any) -> None:
 
 
 def worth(recipe: Recipe) -> float:
-    """The pretended mIoU of a setting: a hill over the rate, a step for the mask, less with fewer updates."""
+    """The pretended mIoU of a setting: a hill over the rate, a step for the mask, less with fewer updates.
+
+    Beyond a rate of BEYOND it is no number.
+    """
     stage: Any = recipe.stages["self_training"]
+    if stage.plan.lr > BEYOND:
+        return float("nan")
     hill = 0.5 - 0.05 * math.log10(stage.plan.lr / PEAK) ** 2
     return hill + {"cut": 0.02, "grid": 0.001 * stage.mix.side}.get(stage.mix.kind, 0.0) - 0.1 / stage.plan.steps
 
@@ -71,7 +77,8 @@ class Hands:
     """Pretended stages, with what befalls some of them and which were begun."""
 
     def __init__(self, fate: Fate = lambda run: None) -> None:
-        self.fate, self.begun = fate, list[StageRun]()
+        self.fate = fate
+        self.begun: list[StageRun] = []
 
     def __call__(
         self, run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress

@@ -91,6 +91,8 @@ class Search:
             raise
         self._tell_all(mirror)
         if course.broken:
+            with suppress(Exception):
+                mirror.abandon(self.ledger.tried())
             raise course.broken
         return self.ledger.tried()
 
