@@ -5,7 +5,7 @@
         if trial.suggest_categorical("self_training.mix.kind", ["classes", "cut"]) == "classes":
             trial.suggest_float("self_training.mix.fraction", 0.2, 0.8)
 
-`explored` calls it with a trial that only listens, once for every choice of every categorical parameter, and
+`explored` calls it with a trial that only listens, for every combination of choices, numbers at either end, and
 tries what it hears on the base recipe: an unknown path, a wrong type or a value outside its bound is refused
 before anything starts.  Nothing here imports Optuna.
 """
@@ -13,6 +13,7 @@ before anything starts.  Nothing here imports Optuna.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -27,7 +28,8 @@ Kind = Literal["float", "int", "categorical"]
 Bound = Literal["low", "high"]
 BOUNDS: tuple[Bound, Bound] = ("low", "high")
 Changes = dict[str, Any]  # values by path
-MOST = 1000  # choices that are looked at, one by one
+MOST = 1000  # combinations of choices that are listened to
+TRIED = 128  # of them, those that are tried on the recipe too
 
 
 class Trial(Protocol):
@@ -64,17 +66,23 @@ class Dimension(Frozen):
         """Whether a value lies in it."""
         if self.kind == "categorical":
             return value in self.choices
-        return isinstance(value, int | float) and self.low <= value <= self.high  # type: ignore[operator]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (self.kind == "float" and isinstance(value, float))):
+            return False
+        assert self.low is not None and self.high is not None
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-8  # as Optuna sees it
 
     def asked(self, changes: Mapping[str, Any]) -> bool:
         """Whether it is a parameter of a trial with these values."""
         return all(changes.get(path) in choices for path, choices in self.when.items())
 
     def told(self) -> str:
-        """0.05 to 2, log; or: classes, cut"""
+        """0.05 to 2, log; 4 to 16, whole, by 4; or: classes, cut"""
         if self.kind == "categorical":
             return ", ".join(map(str, self.choices))
-        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+        marks = {", whole": self.kind == "int", ", log": self.log, f", by {self.step}": self.step not in (None, 1)}
+        return f"{self.low:.10g} to {self.high:.10g}{''.join(mark for mark, there in marks.items() if there)}"
 
 
 @dataclass
@@ -99,9 +107,13 @@ class Listener:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """The script's choice, or the first."""
-        some = tuple(tuple(c) if isinstance(c, list) else c for c in choices)
-        if len(dict.fromkeys(some)) < 2:
-            raise ConfigError(f"{self.where}: {name}", f"found the choices {shown(list(some))}", "two at least")
+        some = tuple(choices)
+        if not all(c is None or isinstance(c, str | int | float) for c in some):
+            told = "text, numbers, true, false or none; what follows from a choice may be returned"
+            raise ConfigError(f"{self.where}: {name}", f"found the choices {shown(list(some))}", told)
+        if len(set(some)) < max(2, len(some)):
+            what = f"found the choices {shown(list(some))}"
+            raise ConfigError(f"{self.where}: {name}", what, "two or more, all different")
         self._note(name, Dimension(path=name, kind="categorical", choices=some))
         self.values[name] = self.script.get(name, some[0])
         return self.values[name]
@@ -113,9 +125,10 @@ class Listener:
         if log and low <= 0:
             raise ConfigError(f"{self.where}: {name}", f"{found}, log", "a lower bound above 0")
         if step is not None and not 0 < step <= high - low:
-            raise ConfigError(
-                f"{self.where}: {name}", f"found a step of {step:g}", f"more than 0, {high - low:g} at most"
-            )
+            what = f"found a step of {step:g}"
+            raise ConfigError(f"{self.where}: {name}", what, f"more than 0, {high - low:g} at most")
+        if log and step not in (None, 1):
+            raise ConfigError(f"{self.where}: {name}", f"{found}, log, in steps of {step:g}", "log or steps, not both")
         self._note(name, Dimension(path=name, kind=kind, low=low, high=high, log=log, step=step))
         self.values[name] = low if self.bound == "low" else high
         return float(self.values[name])
@@ -134,53 +147,59 @@ class Explored(Frozen):
 def explored(space: Space, base: Recipe, where: str) -> Explored:
     """Listen to a space, choice by choice.  Raises ConfigError for what the base recipe cannot be changed by.
 
-    `where` names the space in errors.
+    All combinations of choices are listened to, MOST at most, and the first of them tried on the recipe; a few
+    changes away from the first choices come before many.  `where` names the space in errors.
     """
-    waiting: list[Changes] = [{}]
-    seen: set[tuple[str, Any]] = set()
+    waiting: deque[Changes] = deque([{}])
+    met: set[frozenset[tuple[str, Any]]] = set()
     known: dict[str, Dimension] = {}
-    first: dict[str, Changes] = {}  # parameter -> choices under which it was first asked for
+    found: list[Heard] = []
     corners: list[Recipe] = []
-    while waiting:
-        script = waiting.pop(0)
-        low, high = (heard(space, base, where, script, bound) for bound in BOUNDS)
-        corners += [low.recipe, high.recipe]
-        for path, dimension in (low.asked | high.asked).items():
-            one_range(where, known.setdefault(path, dimension), dimension)
-            first.setdefault(path, low.chosen)
-        seen |= set(low.chosen.items())
-        for path, choice in [pair for pair in choices(low.asked) if pair not in seen]:
-            seen.add((path, choice))
-            waiting.append(low.chosen | {path: choice})
-        if len(seen) > MOST:
-            raise ConfigError(where, f"more than {MOST} choices", "fewer: every one is tried before anything starts")
+    while waiting and len(found) < 2 * MOST:
+        script = waiting.popleft()
+        for one in (heard(space, where, script, bound) for bound in BOUNDS):
+            found.append(one)
+            if len(corners) < 2 * TRIED:
+                corners.append(tried(base, where, one.changes))
+            for path, dimension in one.asked.items():
+                one_range(where, known.setdefault(path, dimension), dimension)
+            met.add(frozenset(one.chosen.items()))
+            further = [one.chosen | {path: choice} for path, choice in choices(one.asked)]
+            fresh = {key: script for script in further if (key := frozenset(script.items())) not in met}
+            met |= fresh.keys()
+            waiting += fresh.values()
+        if (many := len(choices(known))) > TRIED:
+            raise ConfigError(where, f"{many} choices", f"{TRIED} at most: every one is tried before anything starts")
     if not known:
         raise ConfigError(where, "asks for nothing", "trial.suggest_float('self_training.distil', 0.1, 1.0), say")
-
-    def leads(path: str, script: Changes) -> bool:
-        return path in heard(space, base, where, script, "low").asked
-
-    found = [d.model_copy(update={"when": conditions(d, first[d.path], known, leads)}) for d in known.values()]
-    return Explored(dimensions=tuple(found), corners=tuple(corners))
+    whole = [d.model_copy(update={"when": conditions(d, known, found)}) for d in known.values()]
+    return Explored(dimensions=tuple(whole), corners=tuple(corners))
 
 
 class Heard(NamedTuple):
-    """One call of a space: the parameters it asked for, its choices, and the recipe it came to."""
+    """One call of a space: the parameters it asked for, all changes it comes to, and the choices among them."""
 
     asked: dict[str, Dimension]
+    changes: Changes
     chosen: Changes
-    recipe: Recipe
 
 
-def heard(space: Space, base: Recipe, where: str, script: Changes, bound: Bound) -> Heard:
+def heard(space: Space, where: str, script: Changes, bound: Bound) -> Heard:
     """Call a space with a trial that listens."""
     trial = Listener(where, script, bound)
     try:
-        more = space(trial)
-    except (TypeError, AttributeError) as failure:
+        more = dict(space(trial) or {})
+    except ConfigError:
+        raise
+    except Exception as failure:  # of a user's function: whatever it is, it is a line
         what = f"{type(failure).__name__}: {failure}"
         raise ConfigError(where, what, "suggest_float, suggest_int and suggest_categorical alone") from None
-    changes = trial.values | dict(more or {})
+    chosen = {k: trial.values[k] for k, d in trial.asked.items() if d.kind == "categorical"}
+    return Heard(trial.asked, trial.values | more, chosen)
+
+
+def tried(base: Recipe, where: str, changes: Changes) -> Recipe:
+    """The base with changes.  Raises ConfigError for one that it cannot take, or that changes nothing that counts."""
     for path in changes:
         if path in ("seed", "name"):
             raise ConfigError(f"{where}: {path}", "is not for a space to vary", "--confirm, which repeats with seeds")
@@ -192,8 +211,7 @@ def heard(space: Space, base: Recipe, where: str, script: Changes, bound: Bound)
         if (stage := path.partition(".")[0]) in recipe.stages and stage not in recipe.needed():
             what = f"changes nothing: nothing that is scored reads {stage!r}"
             raise ConfigError(f"{where}: {path}", what, f"a stage of {', '.join(recipe.needed())}")
-    chosen = {k: trial.values[k] for k, d in trial.asked.items() if d.kind == "categorical"}
-    return Heard(trial.asked, chosen, recipe)
+    return recipe
 
 
 def choices(asked: Mapping[str, Dimension]) -> list[tuple[str, Any]]:
@@ -202,15 +220,13 @@ def choices(asked: Mapping[str, Dimension]) -> list[tuple[str, Any]]:
 
 
 def conditions(
-    dimension: Dimension, script: Changes, known: Mapping[str, Dimension], leads: Callable[[str, Changes], bool]
+    dimension: Dimension, known: Mapping[str, Dimension], found: Sequence[Heard]
 ) -> dict[str, tuple[Any, ...]]:
-    """The choices that a parameter hangs on: each other one is changed alone, from choices that lead to it."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for path in script.keys() - {dimension.path}:
-        some = tuple(c for c in known[path].choices if leads(dimension.path, script | {path: c}))
-        if len(some) < len(known[path].choices):
-            found[path] = some
-    return {path: found[path] for path in known if path in found}
+    """The choices that a parameter hangs on: those of each other one with which alone it was asked for."""
+    under = [one.chosen for one in found if dimension.path in one.asked]
+    always = [d for d in known.values() if d.path != dimension.path and all(d.path in chosen for chosen in under)]
+    some = {d.path: tuple(c for c in d.choices if any(chosen[d.path] == c for chosen in under)) for d in always}
+    return {path: picked for path, picked in some.items() if len(picked) < len(known[path].choices)}
 
 
 def one_range(where: str, before: Dimension, now: Dimension) -> None:

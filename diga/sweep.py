@@ -9,7 +9,6 @@ the best there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
@@ -86,7 +85,7 @@ class Sweep(Declared):
         """Of the search: the base recipe's, for sampler and trials alike."""
         return self.base.seed
 
-    @cached_property
+    @property
     def rungs(self) -> tuple[int | None, ...]:
         """Updates of the last training stage, rung by rung; None alone, without halving: as its plan says."""
         return self.halving.rungs if self.halving else (None,)
@@ -144,14 +143,17 @@ def objective(name: str, base: Recipe) -> Objective:
     """The objective of that name for a recipe that ends in a score.  Raises ConfigError for one it cannot have."""
     if name not in OBJECTIVES:
         raise ConfigError("--objective", f"no {name!r}", expected_one_of(name, OBJECTIVES))
+    domains = scored(base)
     if name == "target":
-        return Objective(name=name, metric=f"{scored(base)[0]}/plain/last/miou", direction="max", oracle=True)
+        return Objective(name=name, metric=f"{domains[0]}/plain/last/miou", direction="max", oracle=True)
     if name == "source":
         return Objective(name=name, metric=f"{base.sources[0]}/plain/last/miou", direction="max")
     if name == "compute":
         return Objective(name=name, metric=COMPUTE, direction="min")
     if not base.targets:
         raise ConfigError("--objective", f"{name!r} is of target images, and the recipe has none", "source")
+    if not getattr(base.stages[last := base.needed()[-1]], "label_free", False):
+        raise ConfigError("--objective", f"{name!r}, and {last}.label_free is false", f"--set {last}.label_free=true")
     return Objective(name=name, metric=f"label_free/{name}", direction="min" if name in LOWER else "max")
 
 

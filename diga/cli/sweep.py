@@ -132,10 +132,12 @@ def search(
     from diga.launch import provenance
     from diga.launch.sweeps import Search, Terms
     from diga.launch.tracking import Tracker
+    from diga.launch.trial_mirror import unclaimed
     from diga.pipeline import Place
 
     place, sweep = Place.here(), found.sweep
     tracker = Tracker(uri, place.home / "mlflow-artifacts")
+    unclaimed(tracker, sweep.name)
     searching = Search(sweep, found.space, found.explored, place, storage)
 
     def carry(course: Course) -> None:

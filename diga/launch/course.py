@@ -11,7 +11,7 @@ from diga.errors import DigaError
 from diga.launch.failures import MANNERS
 from diga.launch.ledger import Answer, Ledger, Taken
 from diga.launch.trial import attempt
-from diga.launch.tried import Outcome, Rung, ended
+from diga.launch.tried import UNSCORED, Outcome, Rung, ended
 from diga.pipeline import Launch, Place
 
 COMMON = frozenset({"storage", "data"})  # failures that the next trial would meet as well
@@ -73,11 +73,10 @@ class Course:
         told = self.told.pop(number)
         outcome = came_to(told, self.ledger.sweep.objectives[0].name, died)
         self.watch.ended(number, outcome)
-        everywhere = outcome.failure in COMMON or (outcome.status == "failed" and not self.ready())
-        if everywhere and outcome.failure != "setting":
-            self.broken = MANNERS[outcome.failure].error(
-                "the search", outcome.error, "typed again it goes on from here"
-            )
+        at = {rung.at for rung in told} & {*self.shared, UNSCORED}
+        if outcome.failure in COMMON or at or (died and not self.ready()):
+            again = "typed again it goes on from here"
+            self.broken = MANNERS[outcome.failure].error("the search", outcome.error, again)
         else:
             self.ledger.end(number, outcome)
 

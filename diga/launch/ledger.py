@@ -8,7 +8,6 @@ storage holds, so a driver that starts late, or again, knows what the others kno
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,9 +21,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from diga.errors import ConfigError, shown
-from diga.launch.storage import patiently, sampler_of
+from diga.files import write_whole
+from diga.launch.storage import one_at_a_time, patiently, sampler_of
 from diga.launch.tried import Outcome, Tried
-from diga.lease import POLL, Lease
+from diga.lease import Lease
 from diga.space import Changes, Dimension, Space, differences
 from diga.sweep import Sweep
 
@@ -48,6 +48,7 @@ class Ledger:
     def __init__(self, sweep: Sweep, space: Space, storage: BaseStorage, folder: Path, where: str) -> None:
         self.sweep, self.space, self.where, self.folder = sweep, space, where, folder
         self.driver = uuid.uuid4().hex[:12]
+        self.id = ""  # of the sweep in its storage, once it is declared
         self.study: optuna.Study = patiently(partial(self._opened, storage), where, patience=10.0)
         self.pruner: SuccessiveHalvingPruner | None = None
         if halving := sweep.halving:
@@ -77,24 +78,22 @@ class Ledger:
         return self.folder / "drivers" / driver
 
     def _lives(self, driver: str) -> bool:
-        """Whether a driver holds its lease; one that has died is seen at once on its host, elsewhere after a while."""
-        if driver == self.driver:
-            return True
-        if driver not in self._dead:
+        """Whether another driver holds its lease; one that died is seen at once on its host, elsewhere after a while.
+
+        This one is none: a trial of its own that it has not in hand was lost sight of while the storage was away.
+        """
+        if driver not in self._dead | {self.driver}:
             lease = self._others.setdefault(driver, Lease(self._lease(driver)))
             if lease.try_take():
                 lease.release()
                 self._dead.add(driver)
-        return driver not in self._dead
+        return driver not in self._dead | {self.driver}
 
     def _locked(self, work: Callable[[], T]) -> T:
         """`work` by one driver at a time; again, from its start, if the storage was away meanwhile."""
 
         def alone() -> T:
-            lock = Lease(self.folder / "lock")
-            while not lock.try_take():
-                time.sleep(POLL / 10)
-            with lock.beating():
+            with one_at_a_time(self.folder):
                 return work()
 
         return patiently(alone, self.where)
@@ -115,11 +114,22 @@ class Ledger:
         def work() -> None:
             before = self.study.user_attrs.get(DECLARED)
             if before is None:
-                self.study.set_user_attr(DECLARED, told)
+                self.id = uuid.uuid4().hex[:12]
+                write_whole(self.folder / "id", self.id.encode())
+                self.study.set_user_attr(DECLARED, told | {"id": self.id})
             else:
                 _same(self.sweep.name, before, told)
+                self._at_home(before["id"])
 
         self._locked(work)
+
+    def _at_home(self, known: str) -> None:
+        """Raises ConfigError where the trials are computed in another run home: drivers meet in their own alone."""
+        file = self.folder / "id"
+        if not file.exists() or file.read_text() != known:
+            what = "its trials are in another run home"
+            raise ConfigError(f"sweep {self.sweep.name!r}", what, "that one as DIGA_HOME, or --name")
+        self.id = known
 
     def feed(self, points: Sequence[tuple[str, Changes, Sequence[float]]]) -> int:
         """Enter settings that other sweeps have measured, each with where it is from; how many are new."""

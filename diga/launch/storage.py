@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +17,13 @@ import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from optuna.storages.journal._file import get_lock_file
 from sqlalchemy.exc import SQLAlchemyError
 
 from diga.errors import StorageError
 from diga.files import slug
 from diga.launch.answers import first_line, without_password
+from diga.lease import POLL, Lease
 from diga.sweep import Sampler, Sweep
 
 JOURNAL = "journal.log"
@@ -45,13 +48,24 @@ def storage_at(url: str | None, folder: Path) -> BaseStorage:
     Raises StorageError, one line without a password, for one that cannot be used.
     """
     try:
-        if url is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            return journal(folder / JOURNAL)
-        return RDBStorage(url, engine_kwargs=engine(url))
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder):  # two would make the same tables
+            return journal(folder / JOURNAL) if url is None else RDBStorage(url, engine_kwargs=engine(url))
     except (*REFUSALS, ImportError, ValueError) as failure:
+        with suppress(OSError):
+            folder.rmdir()
         where = without_password(url or str(folder))
         raise StorageError(where, first_line(failure), "a database that answers, or no --storage") from failure
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """While the block runs, no other driver is in such a block; one that has died is in none."""
+    lock = Lease(folder / "lock")
+    while not lock.try_take():
+        time.sleep(POLL / 10)
+    with lock.beating():
+        yield
 
 
 def engine(url: str) -> dict[str, Any]:
@@ -61,25 +75,38 @@ def engine(url: str) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
 
 
+class Lock(JournalFileSymlinkLock):  # type: ignore[misc]
+    """Optuna's lock of a journal; whoever takes it cuts the line that a killed writer, or a full disk, left half."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), grace_period=STALE)
+        self.path = path
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then see to the file."""
+        taken = bool(super().acquire())
+        if self.path.exists():
+            mend(self.path)
+        return taken
+
+
 def journal(path: Path) -> JournalStorage:
-    """The journal, without the line that a killed writer may have left half."""
-    lock = JournalFileSymlinkLock(str(path), grace_period=STALE)
-    if path.exists():
-        lock.acquire()
-        try:
-            mend(path)
-        finally:
-            lock.release()
+    """The journal, whole lines alone."""
+    lock = Lock(path)
+    with get_lock_file(lock):
+        pass
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def mend(path: Path) -> None:
     """Cut a file after its last whole line."""
     with path.open("rb+") as file:
-        text = file.read()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            file.truncate(whole)
+        if not file.seek(0, os.SEEK_END):
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
             os.fsync(file.fileno())
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from diga.differences import fields
-from diga.errors import DigaError
+from diga.errors import ConfigError, DigaError
 from diga.identity import Digest
 from diga.launch import storage
 from diga.launch.answers import REFUSALS, refusal, without_password
@@ -19,13 +19,13 @@ from diga.launch.course import Course, Watch
 from diga.launch.ledger import Ledger
 from diga.launch.studies import every
 from diga.launch.tracking import Tracker
-from diga.launch.trial import chain_of, digest_at
+from diga.launch.trial import chain_of, digest_at, exaflop
 from diga.launch.trial_mirror import TrialMirror, lessons
 from diga.launch.tried import Tried
 from diga.pipeline import Place
 from diga.plan import StageRun, stage_runs
 from diga.space import Changes, Explored, Space
-from diga.sweep import Sweep, ranked
+from diga.sweep import COMPUTE, Sweep, ranked
 
 TELLING = 3.0  # seconds between two rounds to MLflow
 PATIENCE = 60.0  # seconds a finished search waits for MLflow to take the rest
@@ -48,6 +48,9 @@ class Search:
         self.sweep, self.place = sweep, place
         folder = storage.folder_of(place.home, sweep.name)
         self.chain = stage_runs(sweep.base, digest_at(place))
+        if exaflop(self.chain) is None and any(o.metric == COMPUTE for o in sweep.objectives):
+            what = "compute, and a network or a stage has no cost model"
+            raise ConfigError("--objective", what, "another objective, or its cost in diga/cost.py")
         self.shared = shared(self.chain, found, digest_at(place))
         self.question = question(sweep, self.chain[-1].fingerprint)
         where = without_password(url or str(folder))
@@ -69,9 +72,9 @@ class Search:
 
         Raises StorageError where MLflow or the storage cannot be used, and what kept every trial from going on.
         """
-        mirror = TrialMirror(tracker, self.sweep, self.place, self.question, tags or {})
+        mirror = TrialMirror(tracker, self.sweep, self.place, self.question, self.ledger.id, tags or {})
         try:
-            mirror.parent = tracker.study(self.sweep.study({}), dict(tags or {}), dict(artifacts or {}))
+            mirror.declare(artifacts or {})
             taught = lessons(tracker, self.sweep, self.question) if terms.learn else []
         except REFUSALS as failure:
             raise refusal(tracker.uri, failure) from failure
@@ -88,6 +91,8 @@ class Search:
             raise
         self._tell_all(mirror)
         if course.broken:
+            with suppress(Exception):
+                mirror.abandon(self.ledger.tried())
             raise course.broken
         return self.ledger.tried()
 
@@ -141,7 +146,6 @@ def question(sweep: Sweep, cell: str) -> str:
 def default(sweep: Sweep) -> Changes | None:
     """The base's own values of the parameters that would be asked for; None if they are not all in the space."""
     own = fields(sweep.base)
-    own |= {k: tuple(v) for k, v in own.items() if isinstance(v, list)}
     asked = {d.path: d for d in sweep.dimensions if d.asked(own)}
     inside = all(path in own and d.holds(own[path]) for path, d in asked.items())
     return {path: own[path] for path in asked} if inside else None

@@ -14,12 +14,16 @@ from diga.cost import EXA, operations
 from diga.errors import ConfigError, DigaError, Diverged
 from diga.identity import Digest
 from diga.launch.failures import foreseen, kind_of
-from diga.launch.tried import Rung
+from diga.launch.tried import UNSCORED, Rung
 from diga.pipeline import Launch, Place, carry_out
 from diga.plan import StageRun, digests, stage_runs
 from diga.sweep import COMPUTE, Sweep
 
 Tell = Callable[[Rung], None]
+
+
+class Unscored(ConfigError):
+    """What is searched for is not among the scores of the recipe, whatever its setting."""
 
 
 def attempt(
@@ -44,17 +48,19 @@ def carried_out(
     last = rung in (None, sweep.rungs[-1])
     mine: list[StageRun] = []
     chain: list[StageRun] = []
+    at = ""
     try:
         chain = chain_of(sweep, changes, rung, place)
         for run in chain:
+            at = run.fingerprint
             if carry_out(run, place, launch, origin=origin).how == "computed":
                 mine.append(run)
         values = values_of(sweep, chain, place.store.folder(chain[-1].fingerprint))
     except Exception as failure:
         if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
             raise
-        told = foreseen(failure, "trial")
-        return Rung(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told))
+        told, at = foreseen(failure, "trial"), UNSCORED if isinstance(failure, Unscored) else at
+        return Rung(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told), at=at)
     return Rung(rung or 0, last, values, chain[-1].fingerprint, *spent(mine, place), exaflop=exaflop(chain))
 
 
@@ -82,16 +88,15 @@ def exaflop(chain: list[StageRun]) -> float | None:
 
 
 def values_of(sweep: Sweep, chain: list[StageRun], folder: Path) -> dict[str, float]:
-    """The objectives' values by name.  Raises ConfigError for one that is not among the scores, Diverged for NaN."""
+    """The objectives' values by name.  Raises Unscored for one that is not among the scores, Diverged for NaN."""
     scores: dict[str, float] = json.loads((folder / "scores.json").read_text())
     if (cost := exaflop(chain)) is not None:
         scores[COMPUTE] = cost
     found = {}
     for objective in sweep.objectives:
         if objective.metric not in scores:
-            raise ConfigError(
-                f"objective {objective.name!r}", f"no {objective.metric!r} is scored", "another objective"
-            )
+            what = f"no {objective.metric!r} is scored"
+            raise Unscored(f"objective {objective.name!r}", what, "another objective")
         found[objective.name] = scores[objective.metric]
         if not math.isfinite(found[objective.name]):
             raise Diverged(f"objective {objective.name!r}", f"is {found[objective.name]}", "a finite number")

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow.entities import Metric
 
+from diga.errors import ConfigError
 from diga.launch.answers import first_line
 from diga.launch.tracking import Tracker, published
 from diga.launch.trial import chain_of
@@ -24,11 +25,22 @@ PARENT = "mlflow.parentRunId"
 class TrialMirror:
     """Tells MLflow of trials; what it has already is not told again, whoever told it."""
 
-    def __init__(self, tracker: Tracker, sweep: Sweep, place: Place, question: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, tracker: Tracker, sweep: Sweep, place: Place, question: str, ledger: str, tags: Mapping[str, str]
+    ) -> None:
         self.tracker, self.sweep, self.place, self.question, self.tags = tracker, sweep, place, question, tags
-        self.parent, self.trouble = "", ""
+        self.ledger, self.parent, self.trouble = ledger, "", ""
         self._told: dict[int, Outcome] = {}
         self._runs: dict[int, str] = {}
+
+    def declare(self, artifacts: Mapping[str, str]) -> None:
+        """The sweep's own run.  Trials of an earlier sweep of its name, whose ledger is gone, are in no table more."""
+        tags = {"space": self.sweep.space} | dict(self.tags)
+        self.parent = self.tracker.study(self.sweep.study({}), tags, dict(artifacts))
+        where = self.tracker.experiment(f"diga/{self.sweep.name}")
+        gone = f"tags.kind = 'trial' AND tags.ledger != '{self.ledger}'"
+        for run in self.tracker.client.search_runs([where], gone, max_results=10_000):
+            self.tracker.log(run.info.run_id, tags={"kind": "superseded trial"})
 
     def sync(self, tried: list[Tried]) -> int:
         """Tell what is new; at the first refusal leave the rest for next time.  How many trials are left to be told."""
@@ -57,10 +69,11 @@ class TrialMirror:
             "seed": str(self.sweep.seed),
             "space": self.sweep.space,
             "question": self.question,
+            "ledger": self.ledger,
             "protocol": str(getattr(self.sweep.base.stages[self.sweep.base.needed()[-1]], "protocol", "")),
             PARENT: self.parent,
         }
-        key = [self.sweep.name, "trial", str(one.number)]
+        key = [self.sweep.name, "trial", str(one.number), self.ledger]
         run_id = self.tracker.run(f"diga/{self.sweep.name}", called(one), key, tags, one.suggested)
         self._runs[one.number] = run_id
         known = self.tracker.client.get_run(run_id).data.tags.get("status", "")
@@ -112,6 +125,14 @@ def called(one: Tried) -> str:
 def short(value: Any) -> str:
     """A value as a name shows it."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def unclaimed(tracker: Tracker, name: str) -> None:
+    """Raises ConfigError where a study that is no sweep is recorded under a name: one would replace the other."""
+    found = tracker.client.get_experiment_by_name(f"diga/{name}")
+    runs = tracker.client.search_runs([found.experiment_id], "tags.kind = 'study'") if found else []
+    if any("space" not in run.data.tags for run in runs):
+        raise ConfigError(f"sweep {name!r}", "there is a study of this name, which is no sweep", "another --name")
 
 
 def lessons(tracker: Tracker, sweep: Sweep, question: str) -> list[tuple[str, dict[str, Any], list[float]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+UNSCORED = "objective"  # where a trial fails whose scores lack what is searched for
+
 
 class Rung(NamedTuple):
     """What a worker tells of one rung: its scored values by the objectives' names, and what it computed for it."""
@@ -18,6 +20,7 @@ class Rung(NamedTuple):
     exaflop: float | None = None  # of the whole chain, computed or not; None: unknown
     failure: str = ""  # class of the failure that ended it
     error: str = ""
+    at: str = ""  # fingerprint of the stage that failed, or UNSCORED
 
 
 class Outcome(NamedTuple):
