@@ -71,7 +71,7 @@ class Dimension(Frozen):
             return False
         assert self.low is not None and self.high is not None
         steps = (value - self.low) / self.step if self.step else 0.0
-        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-8  # as Optuna sees it
+        return bool(self.low <= value <= self.high) and abs(steps - round(steps)) < 1e-8  # as Optuna sees it
 
     def asked(self, changes: Mapping[str, Any]) -> bool:
         """Whether it is a parameter of a trial with these values."""

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from diga.cli.console import catalogue, made, out, recipe_of, study_of
 from diga.cli.look import fingerprints
 from diga.cli.origins import origin
+from diga.cli.work import tracking_uri
 from diga.differences import ABSENT, between, fields, flat
 from diga.errors import ConfigError, DigaError, expected_one_of, shown
 from diga.recipe import Recipe
@@ -21,7 +22,7 @@ from diga.study import Study
 
 SCORES = "scores.json"
 IOU = "/iou/"
-WORDS = "A recipe, STUDY/ROW, STUDY/ROW/SEED, a recipe's JSON file, or a fingerprint."
+WORDS = "A recipe, STUDY/ROW, STUDY/ROW/SEED, SWEEP/#TRIAL, a recipe's JSON file, or a fingerprint."
 What = Annotated[str, typer.Argument(help=WORDS)]
 
 
@@ -49,6 +50,7 @@ def diff(one: What, other: What) -> None:
       diga diff diga:streets diga:streets_official
       diga diff "diga:table3/(ii)" "diga:table3/(iii)"       two rows
       diga diff "diga:table3/(iv)/0" "diga:table3/(iv)/1"    two cells
+      diga diff "diga.self_training/#0" "diga.self_training/#12"   two trials of a sweep that are done
       diga diff 3fa9c1 77ab01                                two stage runs
     """
     a, b = side(one), side(other)
@@ -73,6 +75,8 @@ def side(name: str) -> Side:
     study, _, row = name.partition("/")
     if row and (study in catalogue(Study) or f"{study}" in {full.partition(":")[2] for full in catalogue(Study)}):
         return of_cell(name, study, row)
+    if row.startswith("#") and row[1:].isdecimal():
+        return of_trial(name, study, int(row[1:]))
     if Path(name).is_file():
         return of_recipe(name, recipe_of(None, Path(name), [], None), "")
     if (manifest := fingerprints(name)) is not None:
@@ -93,6 +97,14 @@ def of_cell(name: str, study: str, row: str) -> Side:
     chosen = whole.model_copy(update={"seeds": (int(seed),)})
     recipe = next(cell.recipe for cell in chosen.cells() if cell.row.label == labels[label])
     return of_recipe(name, recipe, module_of(study, Study))
+
+
+def of_trial(name: str, sweep: str, number: int) -> Side:
+    """A trial that is done, as it was recorded."""
+    from diga.launch.promoted import promoted
+    from diga.report.records import client
+
+    return of_recipe(name, promoted(client(tracking_uri(None)), sweep, number).recipe, "")
 
 
 def module_of(name: str, kind: type[Recipe] | type[Study]) -> str:

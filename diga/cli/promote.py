@@ -56,11 +56,17 @@ def promote(
 def module(name: str, recipe: Recipe, base: str, told: dict[str, Any]) -> str:
     """The text of a module with one recipe function: the base as it is in experiments, and what is changed of it."""
     needs, body = of_base(name, recipe, base) or of_itself(recipe)
-    where = "\n".join(f"    {key}: {value}" for key, value in told.items())
+    where = "\n".join(f"    {key}: {quoted(value)}" for key, value in told.items())
+    what = f"Trial {told['trial']} of sweep {quoted(told['sweep'])}."
     return (
         f'"""A setting that a sweep found."""\n\nfrom __future__ import annotations\n\n{needs}\n\n\n'
-        f'def {name}() -> Recipe:\n    """Trial {told["trial"]} of sweep {told["sweep"]}.\n\n{where}\n    """\n{body}\n'
+        f'def {name}() -> Recipe:\n    """{what}\n\n{where}\n    """\n{body}\n'
     )
+
+
+def quoted(value: Any) -> str:
+    """A value as it may stand in a docstring, whatever it is."""
+    return str(value).encode("unicode_escape").decode("ascii").replace('"', '\\"')
 
 
 def of_base(name: str, recipe: Recipe, base: str) -> tuple[str, str] | None:
@@ -84,4 +90,4 @@ def of_base(name: str, recipe: Recipe, base: str) -> tuple[str, str] | None:
 
 def of_itself(recipe: Recipe) -> tuple[str, str]:
     """Imports and body by which a recipe is read from its JSON."""
-    return "from diga.recipe import Recipe, loads", f"    return loads({json.dumps(dumps(recipe))})"
+    return "from diga.recipe import Recipe, loads", f'    return loads(r"""{dumps(recipe)}""")'

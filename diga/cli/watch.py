@@ -28,7 +28,8 @@ def status(
 ) -> None:
     """A line a row: each seed's score or how far it is, mean ± sample standard deviation so far, and states.
 
-    Scores are percentages of the study's metric.
+    Scores are percentages of the study's metric. Of a sweep, also how many of its trials are done,
+    pruned, failed and under way.
     """
     name, uri = study.rpartition(":")[2], tracking_uri(tracking)
     shown, still = look(name, uri)
@@ -86,7 +87,19 @@ def look(name: str, uri: str) -> tuple[Any, bool]:
         both = f"{100 * spread.mean:.1f}" if spread else ""
         both += f" ± {100 * spread.sd:.1f}" if spread and spread.n > 1 else ""
         table.add_row(row.label, *cells, both, str(spread.n if spread else 0), state_of(here.values()))
-    return Group(table, f"{counted(states)} of {states.total()} cells"), bool(OPEN & states.keys())
+    told, still = [f"{counted(states)} of {states.total()} cells"], bool(OPEN & states.keys())
+    if sweep := known.study.get("sweep"):
+        tried = trials_of(asked, name)
+        told = [f"{counted(tried)} of {sweep['trials']} trials", *(told if sweep["confirm"] else [])]
+        still = bool(tried["running"]) or tried.total() < sweep["trials"] or bool(still and sweep["confirm"])
+    return Group(table, *told), still
+
+
+def trials_of(asked: Any, name: str) -> Counter[str]:
+    """How many trials of a sweep are done, pruned, failed, under way."""
+    found = asked.get_experiment_by_name(f"diga/{name}")
+    runs = asked.search_runs([found.experiment_id], "tags.kind = 'trial'", max_results=10_000)
+    return Counter(run.data.tags.get("status", "running") for run in runs)
 
 
 def state_of(states: Iterable[str]) -> str:
