@@ -76,10 +76,13 @@ def sweep(
     """
     wanted = objectives or ["target"]
     found = declared(Typed(space, base, changes or [], seed, name, trials, wanted, sampler, prune, rungs, confirmed))
+    from diga.launch.cluster import given
+
     room = room_of(found.sweep, pack, cpus, gpus, workers)
     crew = crew_of(inline, address, at_once, room.cpus, room.gpus, workers, [], found.sweep.study({}))
     hands = alone if inline else on_ray(address, room, at_once)
-    search(found, storage, store_of(tracking), hands, crew, (budget, room.gpus * max(1, workers), learn))
+    where = None if inline else given(address)
+    search(found, storage, store_of(tracking), hands, crew, (budget, room.gpus * max(1, workers), learn), where)
 
 
 def room_of(sweep: Sweep, pack: bool, cpus: float, gpus: float, workers: int) -> Resources:
@@ -126,10 +129,17 @@ def on_ray(address: str | None, room: Resources, at_once: int) -> Hands:
 
 
 def search(
-    found: Declared, storage: str | None, uri: str, hands: Hands, crew: Any, terms: tuple[float, float, bool]
+    found: Declared,
+    storage: str | None,
+    uri: str,
+    hands: Hands,
+    crew: Any,
+    terms: tuple[float, float, bool],
+    address: str | None = None,
 ) -> None:
     """Search, confirm, report.  Raises SomeCellsFailed, the report written, where trials or cells have failed."""
     from diga.launch import provenance
+    from diga.launch.cluster import knock
     from diga.launch.sweeps import Search, Terms
     from diga.launch.tracking import Tracker
     from diga.launch.trial_mirror import unclaimed
@@ -139,6 +149,8 @@ def search(
     tracker = Tracker(uri, place.home / "mlflow-artifacts")
     unclaimed(tracker, sweep.name)
     searching = Search(sweep, found.space, found.explored, place, storage)
+    if address and searching.ledger.open():
+        knock(address)  # before anything is recorded
 
     def carry(course: Course) -> None:
         with hands(place, provenance.origin()) as carried:

@@ -25,6 +25,7 @@ SETTINGS = {  # they count when Ray or MLflow is imported, here and in Ray's wor
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds; a server that is away is given up soon, and asked again
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of every run that a server is told of
 }
 for _key, _value in SETTINGS.items():
     os.environ.setdefault(_key, _value)

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from diga.engine.stopping import PATIENCE, Told
@@ -14,11 +15,11 @@ from diga.errors import DigaError
 from diga.launch import room
 from diga.launch.answers import first_line
 from diga.launch.cluster import cluster, facts_of
-from diga.launch.failures import Ended, OutOfMemory, WorkerDied, foreseen
+from diga.launch.failures import MANNERS, Ended, OutOfMemory, WorkerDied, foreseen
 from diga.launch.nodes import see_the_same
 from diga.launch.resources import Allotment, Resources
 from diga.launch.signs import Signs
-from diga.pipeline import Launch, Place, carry_out, inline
+from diga.pipeline import Launch, Place, Progress, carry_out, inline
 from diga.plan import StageRun
 
 FREE = 32  # stages at once that ask for nothing
@@ -121,7 +122,7 @@ class OnRay:
     def ended(self, patience: float) -> list[tuple[str, DigaError | None]]:
         """Look which tasks are over, as soon as one is, and which of the others are lost."""
         over = self.ray.wait(list(self.waiting), timeout=patience)[0] if self.waiting else []
-        done = [(self.waiting.pop(task)[0].fingerprint, self._result(task)) for task in over]
+        done = [(self.waiting.pop(task)[0].fingerprint, result_of(task)) for task in over]
         return done + (self._lost() if self.signs.due() else [])
 
     def _lost(self) -> list[tuple[str, DigaError | None]]:
@@ -141,19 +142,22 @@ class OnRay:
         if trains := [task for task, (run, _) in self.waiting.items() if run.steps]:
             self.ray.wait(trains, num_returns=len(trains), timeout=PATIENCE)
 
-    def _result(self, task: Any) -> DigaError | None:
-        known = self.ray.exceptions
-        try:
-            failure: DigaError | None = self.ray.get(task)
-        except known.OutOfMemoryError as death:
-            return OutOfMemory("worker", first_line(death), "a node with more memory")
-        except known.RayTaskError as failure:
-            if os.environ.get("DIGA_DEBUG"):
-                raise
-            return Ended("worker", str(failure).strip().splitlines()[-1], "--debug shows where")
-        except known.RayError as death:
-            return WorkerDied("worker", first_line(death), KEPT)
-        return failure
+
+def result_of(task: Any) -> Any:
+    """What a task returned, or the error a user should read where it, its worker or its node is no more."""
+    import ray
+
+    known = ray.exceptions
+    try:
+        return ray.get(task)
+    except known.OutOfMemoryError as death:
+        return OutOfMemory("worker", first_line(death), "a node with more memory")
+    except known.RayTaskError as failure:
+        if os.environ.get("DIGA_DEBUG"):
+            raise
+        return Ended("worker", str(failure).strip().splitlines()[-1], "--debug shows where")
+    except known.RayError as death:
+        return WorkerDied("worker", first_line(death), KEPT)
 
 
 @contextmanager
@@ -192,6 +196,40 @@ def grouped(asked: Resources, stop: Told) -> Launch:
     from diga.launch.ray_train import on_ray
 
     return on_ray(asked.workers, asked.gpus, asked.cpus, stop=stop)
+
+
+def elsewhere(asked: Resources, stop: Told) -> Launch:
+    """A launch for a process that holds no resources: by workers of Ray Train, or one task where a stage has one."""
+    group, threads = grouped(asked, stop), max(1, int(asked.cpus))
+
+    def launch(
+        run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, progress: Progress
+    ) -> dict[str, Any]:
+        if run.stage.shared:
+            return group(run, work, inputs, place, progress)
+        import ray
+
+        task = ray.remote(max_retries=MANNERS["death"].tries - 1)(in_a_task)
+        task = task.options(num_cpus=asked.cpus, num_gpus=asked.gpus, name=f"{run.name} {run.fingerprint}")
+        told = result_of(task.remote(run, work, inputs, place, threads, stop))
+        if isinstance(told, DigaError):
+            raise told
+        return dict(told)
+
+    return launch
+
+
+def in_a_task(
+    run: StageRun, work: Path, inputs: Mapping[str, Path], place: Place, threads: int, stop: Told
+) -> DigaError | dict[str, Any]:
+    """A stage that one process carries out, in a worker of its own."""
+    os.environ.setdefault("DIGA_THREADS", str(threads))
+    try:
+        return inline(run, work, inputs, place, lambda done, total: None, stop)
+    except Exception as failure:
+        if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
+            raise
+        return foreseen(failure, f"stage {run.name!r}")
 
 
 def on_worker(run: StageRun, place: Place, threads: int, launch: Launch, origin: Mapping[str, str]) -> DigaError | None:

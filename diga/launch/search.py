@@ -24,7 +24,7 @@ from diga.engine.stopping import PATIENCE, Told
 from diga.errors import StorageError
 from diga.launch.cluster import SLOT, cluster, facts_of
 from diga.launch.course import Course
-from diga.launch.crew import grouped
+from diga.launch.crew import elsewhere
 from diga.launch.failures import MANNERS
 from diga.launch.nodes import see_the_same
 from diga.launch.resources import Resources
@@ -114,7 +114,8 @@ def tuned(
 ) -> Iterator[Callable[[Course], None]]:
     """Ray Tune on a cluster whose nodes all see the store, or on this machine's cores; a trial occupies `room`.
 
-    A trial whose stages are groups of Ray Train holds a slot and no CPU: its workers need those.
+    A trial whose stages are groups of Ray Train holds a slot and no CPU: its workers need those, and so do the tasks
+    of its other stages.
     """
     with cluster(address):
         import ray
@@ -122,7 +123,7 @@ def tuned(
         see_the_same(place)
         there = ray.cluster_resources()
         stop = Told.anew(place.store.root)
-        launch = grouped(room, stop) if room.workers else partial(inline, stop=stop)
+        launch = elsewhere(room, stop) if room.workers else partial(inline, stop=stop)
         fits = min(int(there.get(kind, 0) // value) for kind, value in room.total().items())
         if fits < 1:
             wants = ", ".join(f"{value:g} {kind}" for kind, value in room.total().items())

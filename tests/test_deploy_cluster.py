@@ -1,0 +1,166 @@
+"""The entry commands of deploy/ on a cluster of several raylets, with MLflow and the trials on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+import pytest
+
+from diga.launch import SETTINGS
+from diga.launch.cluster import LOOPBACK, SLOT, cluster
+from diga.pipeline import Place
+from diga.recipe import dumps
+from tests import tiny
+from tests.test_launch_nodes import free_port
+from tests.test_report_records_postgres import binaries
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[1] / "deploy/mlflow-postgres.sh"
+SHORT = ("warm_up.plan.steps=4", "self_training.plan.steps=2", "centroids.steps=2", "crop=[28,56]", "batch=2")
+
+
+class Lab(NamedTuple):
+    """A cluster, its services and its shared disk."""
+
+    address: str
+    tracking: str
+    storage: str
+    place: Place
+    environment: dict[str, str]
+
+    def diga(self, *words: str) -> str:
+        """What a command says that is carried out on the cluster; it must come to a good end."""
+        where = ("--address", self.address, "--tracking", self.tracking)
+        code, said, errors = tiny.typed(self.place.home, *words, *where, **self.environment)
+        assert code == 0, (said, errors)
+        return said
+
+
+def services(folder: Path, verb: str, **more: str) -> None:
+    """The script of deploy/."""
+    paths = os.pathsep.join([str(Path(sys.executable).parent), str(binaries()), os.environ["PATH"]])
+    environment = os.environ | {"DIGA_HOME": str(folder / "home"), "PATH": paths} | more
+    words = ["bash", SCRIPT, verb, folder / "services"]
+    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, str]]:
+    """Addresses of MLflow and of the database for trials."""
+    ports = {"PG_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    try:
+        services(folder, "start", **ports)
+        yield f"http://127.0.0.1:{ports['MLFLOW_PORT']}", f"postgresql://diga@127.0.0.1:{ports['PG_PORT']}/optuna"
+    finally:
+        services(folder, "stop", **ports)
+
+
+@contextmanager
+def raylets() -> Iterator[str]:
+    """The address of a cluster: a head that takes drivers and no stage, and two nodes of a CPU each."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "resources": {SLOT: 1}, "node_ip_address": "127.0.0.1"}
+    head |= {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(2):
+            made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        yield made.address
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """All of it, in a folder that goes with it."""
+    before, folder = dict(os.environ), Path(tempfile.mkdtemp(prefix="diga-lab-"))
+    folder.chmod(0o711)  # a database server of root's is another user's
+    (folder / "home").mkdir()
+    secret = {"RAY_AUTH_MODE": "token", "PGPASSFILE": str(folder / "services/pgpass")}
+    os.environ |= SETTINGS | dict([LOOPBACK]) | secret
+    try:
+        with served(folder) as (tracking, storage), raylets() as address:
+            yield Lab(address, tracking, storage, Place(folder / "home", tiny.data()), secret)
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        shutil.rmtree(folder)
+
+
+def base(folder: Path) -> Path:
+    """A recipe that the space of source-only can change."""
+    recipe = tiny.recipe()
+    stages = {
+        "warm_up": recipe.stages["train"],
+        "score": recipe.stages["score"].model_copy(update={"of": "warm_up"}),
+    }
+    path = folder / "base.json"
+    path.write_text(dumps(recipe.model_copy(update={"stages": stages})))
+    return path
+
+
+def worked(lab: Lab, kind: str, wanted: str) -> list[Any]:
+    """Ray's records of the actors or tasks of a name."""
+    with cluster(lab.address):
+        from ray.util import state
+
+        listed = state.list_actors if kind == "actor" else state.list_tasks
+        key = "class_name" if kind == "actor" else "func_or_class_name"
+        return list(listed(filters=[(key, "=", wanted)], detail=True, limit=1000))
+
+
+def held(hand: Any) -> dict[str, float]:
+    """What an actor of Tune holds, of the bundle that it has to itself."""
+    kinds = {kind.partition("_group_")[0]: value for kind, value in hand.required_resources.items()}
+    return {kind: value for kind, value in kinds.items() if kind != "bundle"}
+
+
+def test_a_sweep_is_carried_out_by_both_nodes_and_all_of_it_is_recorded(lab: Lab, tmp_path: Path) -> None:
+    words = ("--base", str(base(tmp_path)), "--trials", "4", "--rungs", "2", "--storage", lab.storage)
+    said = lab.diga("sweep", "baselines.source_only", *words)
+    assert "4 of 4 trials" in said
+    trials = tiny.runs(tiny.MlflowClient(lab.tracking), "diga/baselines.source_only", "trial")
+    assert [t.data.tags["trial"] for t in trials] == ["0", "1", "2", "3"]
+    assert {t.data.tags["status"] for t in trials} <= {"done", "pruned"}
+    study = optuna.load_study(study_name="baselines.source_only", storage=lab.storage)
+    assert [t.state.is_finished() for t in study.trials] == [True] * 4
+    hands = worked(lab, "actor", "ImplicitFunc")
+    assert len({hand.node_id for hand in hands}) == 2
+    assert [held(hand) for hand in hands] == [{"CPU": 1.0}] * len(hands)
+
+
+def test_an_ablation_is_carried_out_by_both_nodes_and_all_of_it_is_recorded(lab: Lab) -> None:
+    changes = [word for change in SHORT for word in ("--set", change)]
+    said = lab.diga("ablate", "diga:table3", "--seeds", "1", "--no-guard", *changes)
+    assert "6 of 6 cells done" in said
+    cells = tiny.runs(tiny.MlflowClient(lab.tracking), "diga/table3", "cell")
+    assert [cell.data.tags["status"] for cell in cells] == ["done"] * 6
+    assert {cell.data.tags["ray.nodes"] for cell in cells} == {"3"}
+    assert len({task.node_id for task in worked(lab, "task", "on_worker")}) == 2
+
+
+def test_trials_of_groups_hold_a_slot_and_none_waits_for_ever(lab: Lab, tmp_path: Path) -> None:
+    """Two trials under way on two CPUs, each with a worker group and a stage that cannot be shared."""
+    words = ("--base", str(base(tmp_path)), "--trials", "2", "--prune", "none", "--storage", lab.storage)
+    seen = {hand.actor_id for hand in worked(lab, "actor", "ImplicitFunc")}
+    said = lab.diga("sweep", "baselines.source_only", *words, "--workers", "1", "--name", "groups", "--no-learn")
+    assert "2 carried out whole" in said
+    hands = [hand for hand in worked(lab, "actor", "ImplicitFunc") if hand.actor_id not in seen]
+    assert len(hands) == 2, "side by side"
+    assert [held(hand) for hand in hands] == [{SLOT: 0.001}] * 2
+    assert len({hand.node_id for hand in hands}) == 1, "on the head"
+    groups = worked(lab, "actor", "RayTrainWorker")
+    alone = worked(lab, "task", "in_a_task")
+    assert len(groups) == len(alone) == 2
+    assert not {one.node_id for one in (*groups, *alone)} & {hand.node_id for hand in hands}
