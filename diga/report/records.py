@@ -13,12 +13,15 @@ import json
 import logging
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from diga.errors import ConfigError, StorageError, expected_one_of
 from diga.report import asking, bootstrap, caveats, runs, snapshot
@@ -82,6 +85,10 @@ class Records:
         lines = zip(self.cells["row"], self.cells["seed"], self.cells["status"], strict=True)
         return {(row, int(seed)): status for row, seed, status in lines}
 
+    def same_runs(self, other: Records) -> bool:
+        """Whether both have read the same of a store."""
+        return self.runs is not None and other.runs is not None and self.runs.equals(other.runs)
+
     def status(self, row: str, seed: int) -> str:
         """done, failed, running, or missing when nothing has been recorded."""
         return self._states.get((row, seed), "missing")
@@ -128,6 +135,8 @@ class Records:
         here = self.cells.loc[self.cells["run_id"] == run_id, "artifacts"]
         if here.empty or not here.iloc[0] or self.folder:
             return None
+        if local := _local(here.iloc[0]):
+            return _copied(local / path, to / path)
         from mlflow import artifacts  # by address: by run, each look costs a read of all its metrics
 
         folder = path.rpartition("/")[0]
@@ -136,6 +145,22 @@ class Records:
             return None
         address = f"{here.iloc[0]}/{path}"
         return Path(artifacts.download_artifacts(address, dst_path=str(to), tracking_uri=self.uri))
+
+
+def _local(address: str) -> Path | None:
+    """The folder at an address, if it is one of this machine."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc:
+        return None
+    return Path(url2pathname(parts.path) if parts.scheme else address)
+
+
+def _copied(found: Path, to: Path) -> Path | None:
+    """A file or folder as its copy; None where there is none."""
+    if not found.exists():
+        return None
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copytree(found, to) if found.is_dir() else shutil.copyfile(found, to))
 
 
 def client(uri: str) -> MlflowClient:

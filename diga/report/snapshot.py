@@ -116,17 +116,22 @@ def _checked(read: pa.Table) -> pa.Table:
 # --- for the same report -----------------------------------------------------------------
 
 
-def keep(known: Records, folder: Path) -> None:
-    """Write what `read_back` needs; what else a report shows is in `folder/evidence` by now."""
-    from diga.report import bootstrap
-
+def keep_runs(known: Records, folder: Path) -> pa.Table:
+    """Write the runs, as they are in the table that is returned."""
     table = known.runs if known.runs is not None else runs.of_cells(known.cells)
     about = {"layout": LAYOUT, "uri": redacted(known.uri), "study": known.study}
     (folder / TABLE).write_bytes(_bytes(table, about))
+    return table
+
+
+def keep(known: Records, table: pa.Table, folder: Path) -> None:
+    """Write what else `read_back` needs; the runs, and what figures show, are in `folder` by now."""
+    from diga.report import bootstrap
+
     for domain, found in known.kept_images.items():
         bootstrap.keep(found, domain, folder)
     evidence = sorted(p for p in (folder / EVIDENCE).rglob("*") if p.is_file())
-    files = {p.relative_to(folder).as_posix(): _digest(p) for p in (folder / TABLE, *evidence)}
+    files = {p.relative_to(folder).as_posix(): digest(p) for p in (folder / TABLE, *evidence)}
     lines = table.select(SAID).to_pylist()
     lock = {"layout": LAYOUT, "study": known.name, "records": redacted(known.uri), "made_with": made_with()}
     text = json.dumps(lock | {"files": files, "runs": lines}, indent=1)
@@ -142,7 +147,7 @@ def read_back(folder: Path) -> Records:
     from diga.report.records import declared_well, made
 
     lock = read_lock(folder)
-    wrong = [name for name, digest in lock["files"].items() if _digest(folder / name) != digest]
+    wrong = [name for name, then in lock["files"].items() if digest(folder / name) != then]
     if wrong:
         what = f"{wrong[0]} is not what {LOCK} says" + (f", nor are {len(wrong) - 1} others" if wrong[1:] else "")
         raise StorageError(folder, what, "the folder as it was written, or a report from the records themselves")
@@ -177,7 +182,8 @@ def _inside(name: str) -> bool:
     return name == TABLE or (name.startswith(f"{EVIDENCE}/") and ".." not in Path(name).parts)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """sha256 of a file; "" of one that cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

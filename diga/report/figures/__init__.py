@@ -39,6 +39,8 @@ class Figure(NamedTuple):
     kind: Kind
 
 
+FOLDER = "figures"  # of a report
+LONG = ("features", "snapshot_classes", "confusion")  # drawn first: nothing should wait for the longest alone
 _held: tuple[Any, ...] = ()  # by a process that draws: records, evidence and folder
 
 PARTS = (
@@ -60,15 +62,21 @@ PARTS = (
 
 def draw(known: Records, found: Evidence, folder: Path) -> tuple[list[Figure], dict[str, str]]:
     """Draw what can be drawn into `folder`, on all cores; of the others, by title, what is missing."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_pdf  # noqa: F401  (before the fork: once, and not once a core)
-
+    learn()
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("fork")  # what is drawn need not travel: the children have it
+    order = sorted(range(len(PARTS)), key=lambda place: PARTS[place].name not in LONG)
     with ProcessPoolExecutor(os.cpu_count(), context, _hold, (known, found, folder)) as crew:
-        captions = dict(zip(PARTS, crew.map(_drawn, range(len(PARTS))), strict=True))
-    drawn = [Figure(part.name, part.title, caption, part.kind) for part, caption in captions.items() if caption]
-    return drawn, {part.title: part.lacking for part, caption in captions.items() if not caption}
+        captions = dict(zip(order, crew.map(_drawn, order), strict=True))
+    drawn = [Figure(p.name, p.title, captions[i], p.kind) for i, p in enumerate(PARTS) if captions[i]]
+    return drawn, {part.title: part.lacking for i, part in enumerate(PARTS) if not captions[i]}
+
+
+def learn() -> None:
+    """Import what draws: before a fork once, and not once a core."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_pdf
+    import matplotlib.figure  # noqa: F401
 
 
 def _hold(*what: object) -> None:
