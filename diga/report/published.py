@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from diga.report import asking, cells
+from diga.report import asking, cells, search
 from diga.report.evidence import NAME as EVIDENCE
 from diga.report.records import PREFIX, Records, client
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = "report"  # of the run's artifacts
 VIEW = "mlflow.sharedViewState."
-ROWS, CELLS, TROUBLE, STAGES = "rows", "cells", "trouble", "stages"
+ROWS, CELLS, TROUBLE, STAGES, TRIALS = "rows", "cells", "trouble", "stages", "trials"
 COLUMNS = ("plain/last", "teacher/last", "adabn/last", "plain/best")
 
 
@@ -60,11 +60,19 @@ def views(known: Records) -> dict[str, dict[str, Any]]:
     metric = cells.metric_of(known)
     scores = [f"metrics.`{metric.domain}/{column}/miou`" for column in COLUMNS]
     facts = ["tags.`seed`", "tags.`status`"]
-    return {
+    return (_trials(known) if known.sweep else {}) | {
         ROWS: _view("tags.kind = 'cell'", [*scores, "metrics.`cost/seconds`"], group="row"),
         CELLS: _view("tags.kind = 'cell'", [*facts, *scores, "metrics.`cost/seconds`", "tags.`protocol`"]),
         TROUBLE: _view("tags.kind = 'cell' AND tags.status != 'done'", [*facts, "tags.`error`"]),
     }
+
+
+def _trials(known: Records) -> dict[str, Any]:
+    """All trials of a sweep: what was asked for, what came of it."""
+    found = search.of(known)
+    scores = [f"metrics.`objective/{o.name}`" for o in found.objectives]
+    asked = [f"params.`{path}`" for path in found.paths]
+    return {TRIALS: _view("tags.kind = 'trial'", ["tags.`status`", *scores, *asked, "metrics.`cost/seconds`"])}
 
 
 def _stages() -> dict[str, Any]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,9 +41,9 @@ def _modules() -> Iterator[Path]:
 def source(folder: Path, rows: Sequence[str]) -> str:
     """A digest of all that the figures of a report are drawn from: files in its `folder`, and `rows` in their order."""
     evidence = (p for p in (folder / snapshot.EVIDENCE).rglob("*") if p.is_file() and not p.name.startswith(KEPT))
-    files = {p.relative_to(folder).as_posix(): snapshot.digest(p) for p in (folder / snapshot.TABLE, *evidence)}
-    made_with = snapshot.made_with() | {"scikit-learn": version("scikit-learn")}
-    about = {"code": code(), "made_with": made_with, "files": files, "rows": list(rows)}
+    tables = (folder / name for name in (snapshot.TABLE, snapshot.TRIALS))
+    files = {p.relative_to(folder).as_posix(): snapshot.digest(p) for p in (*tables, *evidence)}
+    about = {"code": code(), "made_with": snapshot.made_with(), "files": files, "rows": list(rows)}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
