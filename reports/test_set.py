@@ -56,6 +56,9 @@ def _notes(records: Records, metric: Metric, found: bootstrap.Images) -> Iterato
         yield f"No cell left per-image confusion matrices of {metric.where}: nothing can be said of other images."
         return
     count = len(next(iter(found.values()))[0])
+    if count < bootstrap.FEWEST:
+        yield f"{count} test images are too few to be drawn from: {bootstrap.FEWEST} at least."
+        return
     yield f"{READING} {count} images of {cells.shown_domain(records)}, {len(found)} networks."
     if lacking := len(records.done) - len(found):
         yield f"{lacking} finished cells are not in it: they left no matrices of these images, or there were too many."

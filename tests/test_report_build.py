@@ -91,6 +91,7 @@ def test_the_folder_holds_everything(made: Path) -> None:
     )
     pictures = {f"figures/{name}.{end}" for name in drawn for end in ("png", "pdf")}
     pages = {"index.html", "report.md", "claims.md", "tables/numbers.tex", "runs.parquet", "runs.lock.json"}
+    pages |= {"figures/drawn.json"}
     found = {name for name in tree(made) if not name.startswith("evidence/")}
     assert found == pages | tables | pictures
     assert made.name == "demo"

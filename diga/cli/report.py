@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -31,11 +32,20 @@ from diga.home import home
 
 if TYPE_CHECKING:
     from diga.report.records import Records
+    from diga.report.studio import Studio
+
 
 LOOPBACK = "127.0.0.1"
 PORT = 5000
 SELDOM = 200_000  # objects made between two looks for garbage
 PATIENCE = 60.0  # seconds MLflow may take to come up
+
+
+class Report(NamedTuple):
+    """Where a report is, and of which study."""
+
+    folder: Path
+    study: str
 
 
 def report(
@@ -51,35 +61,56 @@ def report(
 ) -> None:
     """Write a study's tables, in every form, its figures, claims and pages; partial results will do."""
     gc.set_threshold(SELDOM)  # what a report makes lives as long as its process: looking through it is a seventh of all
+    if again:
+        told(written(kept(again, study), into or home() / "reports"))
+        return
+    if not study:
+        raise ConfigError("diga report", "no study named", "the name of one, or --from and a report's folder")
     from diga.report.snapshot import redacted
 
-    known = kept(again, study) if again else read(study, tracking, fresh)
-    folder = written(known, into or home() / "reports", shared=not again)
-    tell(folder, known.study["name"])
-    if not again:
-        store = redacted(tracking_uri(tracking))
-        out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+    told(made(study.rpartition(":")[2], tracking_uri(tracking), into or home() / "reports", fresh))
+    store = redacted(tracking_uri(tracking))
+    out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+
+
+def made(name: str, uri: str, into: Path, fresh: bool = False) -> Report:
+    """The report of a study, also in MLflow; of a store that is as it was then, the last one made again."""
+    from diga.report import build, standing
+    from diga.report.records import records
+    from diga.report.snapshot import place, read_back
+    from diga.report.studio import Studio
+
+    cache, final = home() / "records", build.place(name, into)
+    if not fresh and standing.stands(cache, uri, name, final):
+        with suppress(StorageError):  # somebody has touched what it has kept
+            return written(read_back(final), into)
+    with Studio() as studio:
+        if fresh:
+            place(cache, uri, name).unlink(missing_ok=True)
+        before = standing.stamp(uri)
+        known = records(uri, name, cache)
+        report = written(known, into, studio)
+    publish(known, report.folder)
+    standing.settle(cache, known, report.folder, before)
+    return report
 
 
 def report_on(study: str, uri: str) -> Path:
     """The folder of a study's report, written anew after a launch; a warning if it cannot be."""
     try:
-        return written(read(study, uri), home() / "reports")
+        return made(study, uri, home() / "reports").folder
     except Exception as failure:  # what was computed is not in question
         print(f"warning: no report: {type(failure).__name__}: {failure}", file=sys.stderr)
         return home() / "reports"
 
 
-def written(known: Records, into: Path, shared: bool = True) -> Path:
-    """The folder of the report that these records make; `shared`: it is put into MLflow, too."""
+def written(known: Records, into: Path, studio: Studio | None = None) -> Report:
+    """A report of these records in `into`; what makes its numbers less than they seem goes to standard error."""
     from diga.report.build import write
 
     for warning in known.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    folder = write(known, into)
-    if shared:
-        publish(known, folder)
-    return folder
+    return Report(write(known, into, studio), known.name)
 
 
 def publish(known: Records, folder: Path) -> None:
@@ -90,19 +121,6 @@ def publish(known: Records, folder: Path) -> None:
         publish(known, folder)
     except StorageError as failure:
         print(f"warning: the study's run in MLflow does not carry the report: {failure}", file=sys.stderr)
-
-
-def read(study: str | None, tracking: str | None, fresh: bool = False) -> Records:
-    """A study's records from the store, and from what the last report has read of it unless all is asked for."""
-    from diga.report.records import records
-    from diga.report.snapshot import place
-
-    if not study:
-        raise ConfigError("diga report", "no study named", "the name of one, or --from and a report's folder")
-    name, cache = study.rpartition(":")[2], home() / "records"
-    if fresh:
-        place(cache, tracking_uri(tracking), name).unlink(missing_ok=True)
-    return records(tracking_uri(tracking), name, cache)
 
 
 def kept(folder: Path, study: str | None) -> Records:
@@ -118,9 +136,10 @@ def kept(folder: Path, study: str | None) -> Records:
     return known
 
 
-def tell(folder: Path, study: str) -> None:
-    """The study's first table, and where the rest is."""
-    table = next(iter(sorted((folder / "tables").glob("*.md"), key=lambda p: p.stem != study)), None)
+def told(report: Report) -> None:
+    """Print the study's first table, and where the rest is."""
+    folder = report.folder
+    table = next(iter(sorted((folder / "tables").glob("*.md"), key=lambda p: p.stem != report.study)), None)
     if table:
         out.print(table.read_text("utf8"), markup=False)
     for kind in ("index.html", "report.md", "claims.md", "tables", "figures"):

@@ -8,14 +8,16 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
 from diga.errors import StorageError, TemporaryError
-from diga.report import runs
+from diga.report import runs, trials
 from diga.report.snapshot import Snapshot, redacted
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ SKEW = 600_000  # milliseconds that clocks of a launch and of a reader may diffe
 PATIENCE = 10.0  # seconds until a server is said to be down
 IDS = 200  # runs named in one question
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
-CELLS = "tags.kind = 'cell'"
 ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
 RETIRED = "tags.kind = 'superseded cell'"
 
@@ -133,32 +134,49 @@ def uncollected() -> Iterator[None]:
 # --- what is new -------------------------------------------------------------------------
 
 
-def news(asked: MlflowClient, experiment: str, before: Snapshot | None) -> Snapshot:
-    """All cells' runs: of those that `before` has, only what may have changed is asked for.
+class Kind(NamedTuple):
+    """Runs of one kind: which they are, what of one is kept, and the schema that it is kept under."""
+
+    name: str
+    wanted: str
+    line: Callable[[MlflowClient, Run], dict[str, Any]]
+    fields: pa.Schema
+
+    def table(self, asked: MlflowClient, found: Iterable[list[Run]]) -> pa.Table:
+        """The table of runs, made page by page: MLflow's own objects are ten times its size."""
+        return runs.table([self.line(asked, run) for page in found for run in page], self.fields)
+
+    def merged(self, before: pa.Table, fresh: pa.Table, without: Iterable[str] = ()) -> pa.Table:
+        """Both, where `fresh` counts, less some runs."""
+        return runs.merged(before, fresh, without, self.fields)
+
+
+CELL = Kind("", "tags.kind = 'cell'", lambda _, run: runs.line(run), runs.FIELDS)
+TRIAL = Kind(".trials", "tags.kind = 'trial'", trials.line, trials.FIELDS)
+
+
+def news(asked: MlflowClient, experiment: str, before: Snapshot | None, kind: Kind = CELL) -> Snapshot:
+    """All runs of a kind: of those that `before` has, only what may have changed is asked for.
 
     A run that MLflow calls FINISHED keeps its numbers.  Asked for are all others; those that were finished since
     the last time, or within SKEW before it; those that were open then; and the names of those that are deleted,
     or retired by a later launch, for they may come back.
     """
-    old, now = before or Snapshot(runs.table([])), int(time.time() * 1000)
+    old, now = before or Snapshot(runs.table([], kind.fields)), int(time.time() * 1000)
     gone = _gone(asked, experiment)
     since = max(0, old.asked - SKEW)
-    fresh = runs.merged(
-        _lines(asked, experiment, f"{CELLS} AND attributes.status != 'FINISHED'"),
-        _lines(asked, experiment, f"{CELLS} AND attributes.status = 'FINISHED' AND attributes.end_time >= {since}"),
+    finished = f"attributes.status = 'FINISHED' AND attributes.end_time >= {since}"
+    fresh = kind.merged(
+        kind.table(asked, pages(asked, experiment, f"{kind.wanted} AND attributes.status != 'FINISHED'")),
+        kind.table(asked, pages(asked, experiment, f"{kind.wanted} AND {finished}")),
     )
     seen = set(fresh["run_id"].to_pylist())
     doubtful = (old.open | (old.gone - gone)) - seen - gone
-    fresh = runs.merged(fresh, _named(asked, experiment, doubtful))
+    fresh = kind.merged(fresh, kind.table(asked, _named(asked, experiment, kind.wanted, doubtful)))
     lost = doubtful - set(fresh["run_id"].to_pylist())
     if len(seen) > PAGE and _gone(asked, experiment) != gone:
         now = 0  # what left a page while another was read may have hidden a run: next time all is asked for
-    return Snapshot(runs.merged(old.runs, fresh, gone | lost), now, frozenset(gone))
-
-
-def _lines(asked: MlflowClient, experiment: str, wanted: str) -> Any:
-    """The table of runs, made page by page: MLflow's own objects are ten times its size."""
-    return runs.table([runs.line(run) for page in pages(asked, experiment, wanted) for run in page])
+    return Snapshot(kind.merged(old.runs, fresh, gone | lost), now, frozenset(gone))
 
 
 def _gone(asked: MlflowClient, experiment: str) -> frozenset[str]:
@@ -167,11 +185,9 @@ def _gone(asked: MlflowClient, experiment: str) -> frozenset[str]:
     return frozenset(run.info.run_id for found in (retired, deleted) for run in found)
 
 
-def _named(asked: MlflowClient, experiment: str, ids: Iterable[str]) -> Any:
-    """The table of cells' runs with these ids, of those that are there."""
-    names, lines = sorted(i for i in ids if i.isalnum()), []
+def _named(asked: MlflowClient, experiment: str, wanted: str, ids: Iterable[str]) -> Iterator[list[Run]]:
+    """Runs with these ids, of those that are there."""
+    names = sorted(i for i in ids if i.isalnum())
     for at in range(0, len(names), IDS):
         some = ", ".join(f"'{name}'" for name in names[at : at + IDS])
-        found = pages(asked, experiment, f"{CELLS} AND attributes.run_id IN ({some})")
-        lines += [runs.line(run) for page in found for run in page]
-    return runs.table(lines)
+        yield from pages(asked, experiment, f"{wanted} AND attributes.run_id IN ({some})")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DRAWS = 2000
 FEWEST = 8  # images below which nothing is drawn
 MOST = 300  # cells whose matrices are read
+KEPT = "images-"  # what files of a report that keep them begin with
 COLUMNS = ("domain", "row", "seed", "stem", "counts")
 Counts = NDArray[np.int64]  # (N, K, K): a matrix an image, row = truth
 Images = Mapping[tuple[str, int], tuple[tuple[str, ...], Counts]]  # by row and seed: stems and counts
@@ -157,7 +158,7 @@ def keep(found: Images, domain: str, folder: Path) -> None:
 
 
 def _file(folder: Path, domain: str) -> Path:
-    return folder / EVIDENCE / f"images-{slug(domain)}.parquet"
+    return folder / EVIDENCE / f"{KEPT}{slug(domain)}.parquet"
 
 
 def _kept(path: Path, domain: str) -> Images:

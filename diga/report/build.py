@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
 from diga.files import slug
-from diga.report import evidence, figures, index, page, snapshot, writers
+from diga.report import evidence, figures, index, page, snapshot, unchanged, writers
 from diga.report.cells import shown_domain
 from diga.report.facts import Told
 from diga.report.records import Records, records
 from diga.report.replacing import replacing
+from diga.report.studio import Studio
 
 MOST_ROWS = 6  # predictions side by side in one figure
 DEFAULT_TABLES = ("table3",)
@@ -34,20 +36,27 @@ def build(study: str, tracking_uri: str, out: Path) -> Path:
     return write(records(tracking_uri, study), Path(out))
 
 
-def write(known: Records, out: Path) -> Path:
-    """`build` for records already read."""
+def write(known: Records, out: Path, studio: Studio | None = None) -> Path:
+    """`build` for records already read; a `studio` draws meanwhile."""
     modules = {name: module_of(name) for name in known.study.get("tables") or DEFAULT_TABLES}
-    tables = {name: module.table(known) for name, module in modules.items()}
-    verdicts = [line for m in modules.values() if hasattr(m, "verdicts") for line in m.verdicts(known)]
-    final = out / slug(known.name)
+    final = place(known.name, out)
     try:
         with replacing(final, is_report) as folder:
+            runs = snapshot.keep_runs(known, folder)
+            drawn = _draw(known, folder, final / figures.FOLDER, studio)
+            tables = {name: module.table(known) for name, module in modules.items()}
+            verdicts = [line for m in modules.values() if hasattr(m, "verdicts") for line in m.verdicts(known)]
             writers.write(tables, folder / "tables", known.name)
-            _write_pages(Told(known, tables, *_draw(known, folder), verdicts), folder)
-            snapshot.keep(known, folder)
+            _write_pages(Told(known, tables, *drawn(), verdicts), folder)
+            snapshot.keep(known, runs, folder)
     except OSError as failure:
         raise StorageError(out, f"report not written: {failure.strerror or failure}") from failure
     return final
+
+
+def place(study: str, out: Path) -> Path:
+    """The folder of a study's report."""
+    return out / slug(study)
 
 
 def is_report(folder: Path) -> bool:
@@ -64,12 +73,27 @@ def _write_pages(told: Told, folder: Path) -> None:
         (folder / name).write_text(text, "utf8", "replace", "\n")
 
 
-def _draw(known: Records, folder: Path) -> tuple[list[figures.Figure], dict[str, str]]:
-    """Figures that the records allow, from evidence that the report keeps; of the others, what is missing."""
+def _draw(known: Records, folder: Path, before: Path, studio: Studio | None) -> Callable[[], unchanged.Drawn]:
+    """Begin with the figures that the records allow, from evidence that the report keeps; what is returned ends it.
+
+    Figures of `before` stay where they would be the same.
+    """
     done = set(known.done["row"])
     rows = spread([row.label for row in known.rows if row.label in done], MOST_ROWS)
     evidence.gather(known, shown_domain(known), rows, folder / evidence.NAME)
-    return figures.draw(known, evidence.load(folder / evidence.NAME, rows), folder / "figures")
+    own, source = folder / figures.FOLDER, unchanged.source(folder, rows)
+    if same := unchanged.taken(before, own, source):
+        return lambda: same
+    work = replace(known, runs=None), evidence.load(folder / evidence.NAME, rows), own
+    if studio:
+        studio.draw(*work)
+
+    def end() -> unchanged.Drawn:
+        drawn = studio.drawn() if studio else figures.draw(*work)
+        unchanged.note(own, source, drawn)
+        return drawn
+
+    return end
 
 
 def spread(rows: Sequence[str], most: int) -> list[str]:

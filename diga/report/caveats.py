@@ -19,7 +19,7 @@ MOST = 3  # named of a kind
 
 def of(known: Records) -> Iterator[str]:
     """All of them, those that touch every number first."""
-    if known.cells.empty:
+    if known.cells.empty and known.trials.empty:
         yield f"Nothing of this study has been run yet: `{_launch(known)}` starts it."
     yield from _code(known)
     yield from _layout(known)
@@ -30,6 +30,8 @@ def of(known: Records) -> Iterator[str]:
 
 
 def _launch(known: Records) -> str:
+    if known.sweep:
+        return f"diga sweep {shlex.quote(str(known.sweep['space']))} --name {shlex.quote(known.name)}"
     return f"diga ablate {shlex.quote(known.name)}"
 
 

@@ -53,3 +53,10 @@ def orders(n: int) -> NDArray[np.int64]:
     drawn = np.random.default_rng(0).permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
     drawn[0] = np.arange(n)
     return drawn
+
+
+def kendall(x: Sequence[float], y: Sequence[float]) -> float:
+    """Kendall's rank correlation of pairs, ties counted (τ-b); NaN for fewer than three, or where all are equal."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(x, y).statistic) if len(x) >= 3 else math.nan

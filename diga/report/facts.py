@@ -64,7 +64,9 @@ def order(line: str) -> str:
 
 
 def states(known: Records) -> Iterator[tuple[str, int, str]]:
-    """Row, seed and state of every cell that the study asks for."""
+    """Row, seed and state of every cell that the study asks for; a sweep asks for none before its confirmation."""
+    if known.sweep and known.cells.empty and not known.sweep.get("confirm"):
+        return
     for row in known.rows:
         for seed in known.seeds:
             yield row.label, seed, known.status(row.label, seed)
@@ -134,9 +136,11 @@ def commands(known: Records) -> dict[str, str]:
     name = shlex.quote(visible(known.name))
     name = f"-- {name}" if known.name.startswith("-") else name
     seeds = ",".join(map(str, known.seeds))
-    both = f"diga ablate {name} --seeds {seeds} && diga report {name}"
+    launch = f"diga ablate {name} --seeds {seeds}"
+    if known.sweep:
+        launch = f"diga sweep {shlex.quote(str(known.sweep['space']))} --trials {known.sweep['trials']} --name {name}"
     return {
-        "Carry out what is missing, then write this report:": both,
+        "Carry out what is missing, then write this report:": f"{launch} && diga report {name}",
         "Write it again from this folder alone, byte for byte:": "diga report --from .",
     }
 

@@ -11,7 +11,7 @@ import html as characters
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from diga.report import facts, html, page, writers
+from diga.report import facts, html, page, search, writers
 from diga.report.facts import Claim, Told
 from diga.report.figures import Figure
 from diga.report.markdown import visible
@@ -76,9 +76,12 @@ def _head(told: Told, title: str) -> str:
     chips = "".join(f'<li class="{state}"><b>{n}</b> {state}</li>' for state, n in count.items())
     bar = "".join(f'<span class="{s}" style="flex-grow:{n}"></span>' for s, n in count.items() if n)
     size = f"{len(known.rows)} rows × {len(known.seeds)} seeds = {total} cells"
+    if known.sweep:
+        confirmed = f"; confirmation: {size}" if total else ""
+        size = f"{said(search.counts(search.of(known)))}{confirmed}"
     where = said(f"{known.study['metric']}")
     return (
-        f'<p class="kicker">study <b>{said(known.name)}</b></p>\n<h1>{title}</h1>\n'
+        f'<p class="kicker">{"sweep" if known.sweep else "study"} <b>{said(known.name)}</b></p>\n<h1>{title}</h1>\n'
         f'<p class="lead">{size}, judged by <code>{where}</code></p>\n'
         f"{_first(told)}"
         f'<ul class="chips">{chips}</ul>\n<div class="bar" aria-hidden="true">{bar}</div>'

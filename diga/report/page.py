@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from diga.report import facts, markdown, writers
+from diga.report import facts, markdown, search, writers
 from diga.report.facts import Told
 from diga.report.markdown import code, escape
 from diga.report.records import Records
@@ -48,8 +48,16 @@ def bullets(lines: Iterable[str]) -> str:
 def state(known: Records) -> str:
     """How far a study is."""
     count = facts.progress(known)
+    if known.sweep:
+        return f"Sweep {escape(known.name)}: {escape(search.counts(search.of(known)))}. {_confirmed(count)}"
     size = f"{len(known.rows) * len(known.seeds)} cells ({len(known.rows)} rows, {len(known.seeds)} seeds)"
     return f"Study {escape(known.name)}: {size}, {', '.join(f'{n} {s}' for s, n in count.items())}."
+
+
+def _confirmed(count: Mapping[str, int]) -> str:
+    total = sum(count.values())
+    said = ", ".join(f"{n} {s}" for s, n in count.items())
+    return f"Confirmation: {total} cells, {said}." if total else "No confirmation was asked for."
 
 
 def _figures(told: Told) -> Iterator[str]:

@@ -10,16 +10,20 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from diga.report import asking, cells
+from diga.report import asking, cells, search
 from diga.report.evidence import NAME as EVIDENCE
 from diga.report.records import PREFIX, Records, client
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
 FOLDER = "report"  # of the run's artifacts
 VIEW = "mlflow.sharedViewState."
-ROWS, CELLS, TROUBLE, STAGES = "rows", "cells", "trouble", "stages"
+ROWS, CELLS, TROUBLE, STAGES, TRIALS = "rows", "cells", "trouble", "stages", "trials"
 COLUMNS = ("plain/last", "teacher/last", "adabn/last", "plain/best")
 
 
@@ -33,8 +37,7 @@ def publish(known: Records, folder: Path) -> None:
         experiment = asked.get_experiment_by_name(PREFIX + known.name)
         if experiment is None:
             return
-        for name, state in views(known).items():
-            asked.set_experiment_tag(experiment.experiment_id, VIEW + name, json.dumps(state))
+        _set(asked, experiment, views(known))
         for run in asking.every(asked, experiment.experiment_id, "tags.kind = 'study'")[-1:]:
             with tempfile.TemporaryDirectory() as copies:
                 whole = Path(copies) / FOLDER
@@ -42,7 +45,14 @@ def publish(known: Records, folder: Path) -> None:
                 asked.log_artifacts(run.info.run_id, str(whole), FOLDER)
         stages = asked.get_experiment_by_name(f"{PREFIX}_stages")
         if stages:
-            asked.set_experiment_tag(stages.experiment_id, VIEW + STAGES, json.dumps(_stages()))
+            _set(asked, stages, {STAGES: _stages()})
+
+
+def _set(asked: MlflowClient, experiment: Experiment, views: dict[str, dict[str, Any]]) -> None:
+    """Save the views that are not there as they are: a store that need not change should not."""
+    for name, state in views.items():
+        if experiment.tags.get(VIEW + name) != (text := json.dumps(state)):
+            asked.set_experiment_tag(experiment.experiment_id, VIEW + name, text)
 
 
 def views(known: Records) -> dict[str, dict[str, Any]]:
@@ -50,11 +60,19 @@ def views(known: Records) -> dict[str, dict[str, Any]]:
     metric = cells.metric_of(known)
     scores = [f"metrics.`{metric.domain}/{column}/miou`" for column in COLUMNS]
     facts = ["tags.`seed`", "tags.`status`"]
-    return {
+    return (_trials(known) if known.sweep else {}) | {
         ROWS: _view("tags.kind = 'cell'", [*scores, "metrics.`cost/seconds`"], group="row"),
         CELLS: _view("tags.kind = 'cell'", [*facts, *scores, "metrics.`cost/seconds`", "tags.`protocol`"]),
         TROUBLE: _view("tags.kind = 'cell' AND tags.status != 'done'", [*facts, "tags.`error`"]),
     }
+
+
+def _trials(known: Records) -> dict[str, Any]:
+    """All trials of a sweep: what was asked for, what came of it."""
+    found = search.of(known)
+    scores = [f"metrics.`objective/{o.name}`" for o in found.objectives]
+    asked = [f"params.`{path}`" for path in found.paths]
+    return {TRIALS: _view("tags.kind = 'trial'", ["tags.`status`", *scores, *asked, "metrics.`cost/seconds`"])}
 
 
 def _stages() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """A study's records: one row a cell, one column a metric, read from MLflow or from a report that has kept them.
 
-The only module of this floor that knows MLflow.  `records(uri, study, cache)` asks through its client interface;
-where `cache` is a folder, a snapshot of what was read stays there, and the next call asks for new and changed
-runs alone (`diga.report.asking`).  `Records` is what tables, figures and pages are functions of: `cells` (the latest
-run of each row and seed), `done`, `rows`, `values(metric)`, `warnings` (whatever makes the numbers less than they
-seem), `runs` (everything read, for `diga.report.snapshot.keep`) and `folder`, the report it was read back from.
+The only module of this floor that knows MLflow, as `diga.report.importance` alone knows Optuna.  `records(uri, study,
+cache)` asks through its client interface; where `cache` is a folder, a snapshot of what was read stays there, and the
+next call asks for new and changed runs alone (`diga.report.asking`).  `Records` is what tables, figures and pages are
+functions of: `cells` (the latest run of each row and seed), `trials` of a sweep, `done`, `rows`, `values(metric)`,
+`warnings` (whatever makes the numbers less than they seem), `runs` (everything read, for `diga.report.snapshot.keep`)
+and `folder`, the report it was read back from.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import json
 import logging
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from diga.errors import ConfigError, StorageError, expected_one_of
-from diga.report import asking, bootstrap, caveats, runs, snapshot
+from diga.report import asking, bootstrap, caveats, runs, snapshot, trials
 from diga.report.runs import FACTS as FACTS
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ class Records:
     uri: str = ""
     runs: pa.Table | None = None  # all that was read, as `diga.report.runs` has it
     folder: Path | None = None  # the report that they were read back from, if they were
+    trial_runs: pa.Table | None = None  # of a sweep, as `diga.report.trials` has them
 
     @property
     def name(self) -> str:
@@ -72,6 +77,17 @@ class Records:
         """Those of the last launch, and those that others have left cells of."""
         return tuple(sorted({int(s) for s in self.study["seeds"]} | {int(s) for s in self.cells["seed"]}))
 
+    @property
+    def sweep(self) -> dict[str, Any] | None:
+        """What the sweep that the study is of declares; None for any other study."""
+        found: dict[str, Any] | None = self.study.get("sweep")
+        return found
+
+    @cached_property
+    def trials(self) -> DataFrame:
+        """One row a trial of the sweep, as `diga.report.trials` has it."""
+        return trials.frame(self.trial_runs)
+
     @cached_property
     def done(self) -> DataFrame:
         """Cells that may enter a number."""
@@ -81,6 +97,11 @@ class Records:
     def _states(self) -> dict[tuple[str, int], str]:
         lines = zip(self.cells["row"], self.cells["seed"], self.cells["status"], strict=True)
         return {(row, int(seed)): status for row, seed, status in lines}
+
+    def same_runs(self, other: Records) -> bool:
+        """Whether both have read the same of a store."""
+        pairs = ((self.runs, other.runs), (self.trial_runs, other.trial_runs))
+        return all(one is other or (one is not None and one.equals(other)) for one, other in pairs)
 
     def status(self, row: str, seed: int) -> str:
         """done, failed, running, or missing when nothing has been recorded."""
@@ -128,6 +149,8 @@ class Records:
         here = self.cells.loc[self.cells["run_id"] == run_id, "artifacts"]
         if here.empty or not here.iloc[0] or self.folder:
             return None
+        if local := _local(here.iloc[0]):
+            return _copied(local / path, to / path)
         from mlflow import artifacts  # by address: by run, each look costs a read of all its metrics
 
         folder = path.rpartition("/")[0]
@@ -136,6 +159,22 @@ class Records:
             return None
         address = f"{here.iloc[0]}/{path}"
         return Path(artifacts.download_artifacts(address, dst_path=str(to), tracking_uri=self.uri))
+
+
+def _local(address: str) -> Path | None:
+    """The folder at an address, if it is one of this machine."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc:
+        return None
+    return Path(url2pathname(parts.path) if parts.scheme else address)
+
+
+def _copied(found: Path, to: Path) -> Path | None:
+    """A file or folder as its copy; None where there is none."""
+    if not found.exists():
+        return None
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copytree(found, to) if found.is_dir() else shutil.copyfile(found, to))
 
 
 def client(uri: str) -> MlflowClient:
@@ -169,17 +208,31 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
             again = f"a run with kind=study: `diga ablate {study}` writes one"
             raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
         declaration = _declaration(asked, declared[-1].info.run_id, study)
-        place = snapshot.place(cache, tracking_uri, study) if cache else None
-        before = snapshot.load(place, tracking_uri, experiment.experiment_id) if place else None
-        now = asking.news(asked, experiment.experiment_id, before)
-    if place and now is not before:
-        snapshot.save(place, tracking_uri, experiment.experiment_id, now)
-    return made(declaration, now.runs, tracking_uri)
+
+        def kept_up(kind: asking.Kind) -> pa.Table:
+            file = snapshot.place(cache, tracking_uri, study, kind.name) if cache else None
+            return _kept_up(asked, experiment.experiment_id, kind, file)
+
+        read = kept_up(asking.CELL)
+        tried = kept_up(asking.TRIAL) if declaration.get("sweep") else None
+    return made(declaration, read, tracking_uri, trial_runs=tried)
 
 
-def made(study: dict[str, Any], read: pa.Table, uri: str, folder: Path | None = None) -> Records:
+def _kept_up(asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None) -> pa.Table:
+    """All runs of a kind; of those that `file` has kept, only what may have changed is asked for."""
+    uri = str(asked.tracking_uri)
+    before = snapshot.load(file, uri, experiment, kind.fields) if file else None
+    now = asking.news(asked, experiment, before, kind)
+    if file:
+        snapshot.save(file, uri, experiment, now, kind.fields)
+    return now.runs
+
+
+def made(
+    study: dict[str, Any], read: pa.Table, uri: str, folder: Path | None = None, trial_runs: pa.Table | None = None
+) -> Records:
     """Records of what was read."""
-    return Records(study, runs.cells(read, study), uri, read, folder)
+    return Records(study, runs.cells(read, study), uri, read, folder, trial_runs)
 
 
 def frame(read: list[Run]) -> DataFrame:

@@ -54,9 +54,9 @@ def line(run: Run) -> dict[str, Any]:
     as_is = {name: tags.get(name, "") for name in ("status", "error", "protocol", "git", "cell")}
     facts = as_is | {
         "row": tags.get("row"),
-        "seed": _whole(tags.get("seed")),
+        "seed": whole(tags.get("seed")),
         "classes": run.data.params.get("classes", ""),  # a parameter only where rows differ in it
-        "row_index": _whole(tags.get("row.index")),
+        "row_index": whole(tags.get("row.index")),
         "parent": tags.get("row.parent", ""),
         "components": _names(tags.get("components", "[]")),
         "dirty": any("true" in tags.get(k, "").lower() for k in ("dirty", "code.dirty")),
@@ -71,14 +71,16 @@ def line(run: Run) -> dict[str, Any]:
         "end": getattr(info, "end_time", None) or 0,
         "closed": getattr(info, "status", "") == "FINISHED",
     }
-    return {k: _number(v) for k, v in run.data.metrics.items()} | facts
+    return {k: number(v) for k, v in run.data.metrics.items()} | facts
 
 
-def _number(value: float) -> float:
+def number(value: float) -> float:
+    """A metric as it was before a database made the largest number of an infinity."""
     return math.copysign(math.inf, value) if abs(value) > LARGEST else float(value)
 
 
-def _whole(text: str | None) -> int | None:
+def whole(text: str | None) -> int | None:
+    """A tag's whole number, if it is one."""
     try:
         return int(text or "")
     except ValueError:
@@ -100,35 +102,35 @@ def _below(tags: Mapping[str, str], prefix: str) -> str:
 
 def _stages(tags: Mapping[str, str]) -> str:
     names = [k.removeprefix("stage.") for k in sorted(tags) if k.startswith("stage.")]
-    found = {name: [tags[f"stage.{name}"], _whole(tags.get(f"steps.{name}"))] for name in names}
+    found = {name: [tags[f"stage.{name}"], whole(tags.get(f"steps.{name}"))] for name in names}
     return json.dumps(found) if found else ""
 
 
 # --- as a table --------------------------------------------------------------------------
 
 
-def table(lines: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Lines under the schema: FIELDS, then metrics by name; what a line lacks is null."""
+def table(lines: Iterable[Mapping[str, Any]], fields: pa.Schema = FIELDS) -> pa.Table:
+    """Lines under the schema: `fields`, then metrics by name; what a line lacks is null."""
     lines = list(lines)
-    metrics = sorted({name for one in lines for name in one} - set(FIELDS.names))
-    schema = pa.schema([*FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
+    metrics = sorted({name for one in lines for name in one} - set(fields.names))
+    schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in metrics)])
     return pa.Table.from_pylist(lines, schema)
 
 
-def under_schema(read: pa.Table) -> pa.Table:
+def under_schema(read: pa.Table, fields: pa.Schema = FIELDS) -> pa.Table:
     """The same in one piece, with the very schema that `table` gives: files name the items of lists their own way."""
-    metrics = [name for name in read.column_names if name not in FIELDS.names]
-    schema = pa.schema([*FIELDS, *(pa.field(name, pa.float64()) for name in metrics)])
+    metrics = [name for name in read.column_names if name not in fields.names]
+    schema = pa.schema([*fields, *(pa.field(name, pa.float64()) for name in metrics)])
     return read.select(schema.names).combine_chunks().cast(schema)
 
 
-def merged(before: pa.Table, fresh: pa.Table, without: Iterable[str] = ()) -> pa.Table:
+def merged(before: pa.Table, fresh: pa.Table, without: Iterable[str] = (), fields: pa.Schema = FIELDS) -> pa.Table:
     """Both, where `fresh` counts, less some runs; in the order of their start, columns as `table` has them."""
     dropped = pa.array([*without, *fresh["run_id"].to_pylist()], pa.string())
     kept = before.filter(pc.invert(pc.is_in(before["run_id"], value_set=dropped)))
     both = pa.concat_tables([kept, fresh], promote_options="default")
-    metrics = sorted(set(both.column_names) - set(FIELDS.names))
-    return both.select([*FIELDS.names, *metrics]).sort_by([("start", "ascending"), ("run_id", "ascending")])
+    metrics = sorted(set(both.column_names) - set(fields.names))
+    return both.select([*fields.names, *metrics]).sort_by([("start", "ascending"), ("run_id", "ascending")])
 
 
 # --- as cells ----------------------------------------------------------------------------

@@ -24,14 +24,23 @@ import pyarrow.parquet as pq
 import diga
 from diga.errors import ConfigError, StorageError
 from diga.files import slug, write_whole
-from diga.report import runs
+from diga.report import runs, trials
 
 if TYPE_CHECKING:
     from diga.report.records import Records
 
 LAYOUT = 1  # of both files; another is not read
-TABLE, LOCK, EVIDENCE = "runs.parquet", "runs.lock.json", "evidence"  # the last a folder
-BYTES = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy")  # packages that a report's bytes depend on
+TABLE, TRIALS, LOCK = "runs.parquet", "trials.parquet", "runs.lock.json"
+EVIDENCE = "evidence"  # a folder
+BYTES = (
+    "matplotlib",
+    "numpy",
+    "optuna",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+)  # packages that a report's bytes depend on
 SAID = ("row", "seed", "status", "run_id", "cell", "protocol", "code", "source", "data", "stages")  # of a run, in LOCK
 
 
@@ -66,36 +75,36 @@ def redacted(uri: str) -> str:
 # --- for the next report -----------------------------------------------------------------
 
 
-def place(cache: Path, uri: str, study: str) -> Path:
-    """The file in `cache` for a study in a store."""
-    return cache / f"{slug(study)}-{hashlib.sha256(redacted(uri).encode()).hexdigest()[:8]}.parquet"
+def place(cache: Path, uri: str, study: str, kind: str = "") -> Path:
+    """The file in `cache` for a study in a store; of another kind of run than cells, one beside it."""
+    return cache / f"{slug(study)}-{hashlib.sha256(redacted(uri).encode()).hexdigest()[:8]}{kind}.parquet"
 
 
-def load(path: Path, uri: str, experiment: str) -> Snapshot | None:
+def load(path: Path, uri: str, experiment: str, fields: pa.Schema = runs.FIELDS) -> Snapshot | None:
     """What `save` left of this experiment; None where that is nothing, damaged, or of another layout."""
     try:
         read = pq.read_table(path)
         about = _about(read)
         if about["layout"] != LAYOUT or (about["uri"], about["experiment"]) != (redacted(uri), str(experiment)):
             return None
-        return Snapshot(_checked(read), int(about["asked"]), frozenset(about["gone"]))
+        return Snapshot(_checked(read, fields), int(about["asked"]), frozenset(about["gone"]))
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
 
 
-def save(path: Path, uri: str, experiment: str, known: Snapshot) -> None:
+def save(path: Path, uri: str, experiment: str, known: Snapshot, fields: pa.Schema = runs.FIELDS) -> None:
     """Keep a snapshot; where that is not possible the next report costs as much as this one."""
     about = {"layout": LAYOUT, "uri": redacted(uri), "experiment": str(experiment)}
     about |= {"asked": known.asked, "gone": sorted(known.gone)}
     with suppress(OSError):  # the one before stays, and is as true as it was
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _bytes(known.runs, about))
+        write_whole(path, _bytes(known.runs, about, fields))
 
 
-def _bytes(table: pa.Table, about: dict[str, Any]) -> bytes:
+def _bytes(table: pa.Table, about: dict[str, Any], fields: pa.Schema = runs.FIELDS) -> bytes:
     """A file that is the same whether its table was just made or read back."""
     sink = pa.BufferOutputStream()
-    kept = runs.under_schema(table).replace_schema_metadata({"diga": json.dumps(about, sort_keys=True)})
+    kept = runs.under_schema(table, fields).replace_schema_metadata({"diga": json.dumps(about, sort_keys=True)})
     pq.write_table(kept, sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())
 
@@ -104,11 +113,11 @@ def _about(read: pa.Table) -> dict[str, Any]:
     return dict(json.loads((read.schema.metadata or {}).get(b"diga", b"{}")))
 
 
-def _checked(read: pa.Table) -> pa.Table:
-    """Raises ValueError for a table without the schema of runs."""
-    fields = pa.schema([read.schema.field(name) for name in runs.FIELDS.names])
-    others = [field.type for field in read.schema if field.name not in runs.FIELDS.names]
-    if not fields.equals(runs.FIELDS) or any(kind != pa.float64() for kind in others):
+def _checked(read: pa.Table, wanted: pa.Schema = runs.FIELDS) -> pa.Table:
+    """Raises ValueError for a table without the schema that it should have."""
+    fields = pa.schema([read.schema.field(name) for name in wanted.names])
+    others = [field.type for field in read.schema if field.name not in wanted.names]
+    if not fields.equals(wanted) or any(kind != pa.float64() for kind in others):
         raise ValueError("not a table of runs")
     return read
 
@@ -116,20 +125,31 @@ def _checked(read: pa.Table) -> pa.Table:
 # --- for the same report -----------------------------------------------------------------
 
 
-def keep(known: Records, folder: Path) -> None:
-    """Write what `read_back` needs; what else a report shows is in `folder/evidence` by now."""
-    from diga.report import bootstrap
-
+def keep_runs(known: Records, folder: Path) -> pa.Table:
+    """Write the runs, as they are in the table that is returned."""
     table = known.runs if known.runs is not None else runs.of_cells(known.cells)
     about = {"layout": LAYOUT, "uri": redacted(known.uri), "study": known.study}
     (folder / TABLE).write_bytes(_bytes(table, about))
+    if known.trial_runs is not None:
+        (folder / TRIALS).write_bytes(_bytes(known.trial_runs, {"layout": LAYOUT}, trials.FIELDS))
+    return table
+
+
+def keep(known: Records, table: pa.Table, folder: Path) -> None:
+    """Write what else `read_back` needs; the runs, and what figures show, are in `folder` by now."""
+    from diga.report import bootstrap
+
     for domain, found in known.kept_images.items():
         bootstrap.keep(found, domain, folder)
     evidence = sorted(p for p in (folder / EVIDENCE).rglob("*") if p.is_file())
-    files = {p.relative_to(folder).as_posix(): _digest(p) for p in (folder / TABLE, *evidence)}
+    tables = [folder / name for name in (TABLE, TRIALS) if (folder / name).is_file()]
+    files = {p.relative_to(folder).as_posix(): digest(p) for p in (*tables, *evidence)}
     lines = table.select(SAID).to_pylist()
     lock = {"layout": LAYOUT, "study": known.name, "records": redacted(known.uri), "made_with": made_with()}
-    text = json.dumps(lock | {"files": files, "runs": lines}, indent=1)
+    lock |= {"files": files, "runs": lines}
+    if known.trial_runs is not None:
+        lock["trials"] = known.trial_runs.select(["trial", "status", "run_id", "cell"]).to_pylist()
+    text = json.dumps(lock, indent=1)
     (folder / LOCK).write_text(text + "\n", "utf8", newline="\n")
 
 
@@ -142,14 +162,15 @@ def read_back(folder: Path) -> Records:
     from diga.report.records import declared_well, made
 
     lock = read_lock(folder)
-    wrong = [name for name, digest in lock["files"].items() if _digest(folder / name) != digest]
+    wrong = [name for name, then in lock["files"].items() if digest(folder / name) != then]
     if wrong:
         what = f"{wrong[0]} is not what {LOCK} says" + (f", nor are {len(wrong) - 1} others" if wrong[1:] else "")
         raise StorageError(folder, what, "the folder as it was written, or a report from the records themselves")
     read = pq.read_table(folder / TABLE)
     about = _about(read)
     study = declared_well(about["study"], str(folder), "a report from the records themselves")
-    return made(study, _checked(read), about["uri"], folder)
+    tried = _checked(pq.read_table(folder / TRIALS), trials.FIELDS) if TRIALS in lock["files"] else None
+    return made(study, _checked(read), about["uri"], folder, tried)
 
 
 def read_lock(folder: Path) -> dict[str, Any]:
@@ -174,10 +195,11 @@ def made_with() -> dict[str, str]:
 
 def _inside(name: str) -> bool:
     """Whether a name of a lock is one of the files that `keep` writes."""
-    return name == TABLE or (name.startswith(f"{EVIDENCE}/") and ".." not in Path(name).parts)
+    return name in (TABLE, TRIALS) or (name.startswith(f"{EVIDENCE}/") and ".." not in Path(name).parts)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """sha256 of a file; "" of one that cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

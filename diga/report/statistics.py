@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from scipy.special import stdtrit
 
 Verdict = Literal["holds", "tie", "reversed", "open"]
 LEVEL = 0.95
@@ -111,6 +110,8 @@ def difference(values: Sequence[float]) -> Difference:
 
 def half_width(sd: float, n: int, level: float = LEVEL) -> float:
     """Half the width of Student's interval of a mean of n >= 2 values."""
+    from scipy.special import stdtrit  # a quarter of a second that who asks for no interval must not pay
+
     return float(stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
 
 

@@ -50,7 +50,8 @@ th, td { padding:.3rem .42rem; text-align:right; white-space:nowrap; font-weight
 th:first-child, td:first-child { text-align:left; padding-left:.2rem; position:sticky; left:0;
   background:var(--paper); }
 th.text, td.text { text-align:left; } th.check, td.check, th.group { text-align:center; }
-thead th { font-weight:600; vertical-align:bottom; } thead th.group { color:var(--soft); }
+thead th { font-weight:600; vertical-align:bottom; } thead tr:last-child th { white-space:normal; }
+thead th.group { color:var(--soft); }
 th.titled { border-bottom:1px solid var(--line); }
 thead tr:last-child th { border-bottom:1.5px solid var(--ink); }
 tbody tr:hover > * { background:var(--tint); }

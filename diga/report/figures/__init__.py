@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from diga.report.evidence import Evidence
-from diga.report.figures import classes, curves, embedding, measures, pictures, study
+from diga.report.figures import classes, curves, embedding, measures, pictures, settings, study, trials
 from diga.report.records import Records
 
 Kind = Literal["chart", "coloured", "picture"]  # a coloured chart has the colours of classes: nobody may change them
@@ -39,6 +39,13 @@ class Figure(NamedTuple):
     kind: Kind
 
 
+FOLDER = "figures"  # of a report
+LONG = (
+    "features",
+    "mattered",
+    "snapshot_classes",
+    "confusion",
+)  # drawn first: nothing should wait for the longest alone
 _held: tuple[Any, ...] = ()  # by a process that draws: records, evidence and folder
 
 PARTS = (
@@ -57,18 +64,40 @@ PARTS = (
     Part("features", "Features", embedding.features, "no cell left features.parquet", "coloured"),
 )
 
+SWEEP = (
+    Part("history", "The search", trials.history, "no trial is done"),
+    Part("mattered", "What mattered", trials.mattered, "too few trials are done"),
+    Part("responses", "One parameter at a time", settings.responses, "no number of the space has three trials"),
+    Part("choices", "Choices", settings.choices, "the space has no choice, or no trial is done"),
+    Part("parallel", "All parameters at once", settings.parallel, "fewer than three trials are done"),
+    Part("rungs", "From rung to end", trials.rungs, "no two trials have a rung and an end"),
+    Part("front", "Two objectives", trials.front, "not two objectives, or no two trials are done"),
+)
+
+
+def parts(known: Records) -> tuple[Part, ...]:
+    """The figures that a study may have: a sweep some more, and those first."""
+    return (*(SWEEP if known.sweep else ()), *PARTS)
+
 
 def draw(known: Records, found: Evidence, folder: Path) -> tuple[list[Figure], dict[str, str]]:
     """Draw what can be drawn into `folder`, on all cores; of the others, by title, what is missing."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_pdf  # noqa: F401  (before the fork: once, and not once a core)
-
+    learn()
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("fork")  # what is drawn need not travel: the children have it
+    wanted = parts(known)
+    order = sorted(range(len(wanted)), key=lambda place: wanted[place].name not in LONG)
     with ProcessPoolExecutor(os.cpu_count(), context, _hold, (known, found, folder)) as crew:
-        captions = dict(zip(PARTS, crew.map(_drawn, range(len(PARTS))), strict=True))
-    drawn = [Figure(part.name, part.title, caption, part.kind) for part, caption in captions.items() if caption]
-    return drawn, {part.title: part.lacking for part, caption in captions.items() if not caption}
+        captions = dict(zip(order, crew.map(_drawn, order), strict=True))
+    drawn = [Figure(p.name, p.title, captions[i], p.kind) for i, p in enumerate(wanted) if captions[i]]
+    return drawn, {part.title: part.lacking for i, part in enumerate(wanted) if not captions[i]}
+
+
+def learn() -> None:
+    """Import what draws: before a fork once, and not once a core."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_pdf
+    import matplotlib.figure  # noqa: F401
 
 
 def _hold(*what: object) -> None:
@@ -78,5 +107,5 @@ def _hold(*what: object) -> None:
 
 def _drawn(place: int) -> str:
     known, found, folder = _held
-    part = PARTS[place]
+    part = parts(known)[place]
     return part.drawn(known, found, folder / part.name)
