@@ -35,6 +35,13 @@ def base(**changes: Any) -> Recipe:
     return override(streets(), small | {k.replace("__", "."): v for k, v in changes.items()})
 
 
+def source_only(**changes: Any) -> Recipe:
+    """A training and its score alone, the training under the name that `baselines` has for it."""
+    whole = tiny.recipe("tiny/base")
+    stages = {"warm_up": whole.stages["train"], "score": whole.stages["score"].model_copy(update={"of": "warm_up"})}
+    return override(whole.model_copy(update={"stages": stages}), {k.replace("__", "."): v for k, v in changes.items()})
+
+
 def space(trial: Any) -> None:
     """A rate, and a mask with what one of its kinds has."""
     trial.suggest_float(PATH, 1e-4, 1e-1, log=True)
@@ -52,11 +59,13 @@ def worth(recipe: Recipe) -> float:
 
     Beyond a rate of BEYOND it is no number.
     """
-    stage: Any = recipe.stages["self_training"]
+    stage: Any = recipe.stages.get("self_training") or recipe.stages["warm_up"]
     if stage.plan.lr > BEYOND:
         return float("nan")
     hill = 0.5 - 0.05 * math.log10(stage.plan.lr / PEAK) ** 2
-    return hill + {"cut": 0.02, "grid": 0.001 * stage.mix.side}.get(stage.mix.kind, 0.0) - 0.1 / stage.plan.steps
+    mix = getattr(stage, "mix", None)
+    extra = {"cut": 0.02, "grid": 0.001 * mix.side}.get(mix.kind, 0.0) if mix else 0.0
+    return hill + extra - 0.1 / stage.plan.steps
 
 
 def pretended(
@@ -128,11 +137,11 @@ def search(asked: Sweep, place: Place, function: Space = space, url: str | None 
 
 
 def carried_out(
-    asked: Sweep, place: Place, hands: Any = pretended, function: Space = space, **terms: Any
+    asked: Sweep, place: Place, hands: Any = pretended, function: Space = space, url: str | None = None, **terms: Any
 ) -> tuple[list[Tried], Seen]:
     """A sweep in this process, as `--inline` has it: its trials, and what its watcher saw."""
     seen, tracker = Seen(), Tracker(tiny.uri(place), place.home / "mlflow-artifacts")
-    one = search(asked, place, function)
+    one = search(asked, place, function, url)
     tried = one(tracker, lambda course: alone(course, place, hands, {}), seen, Terms(**terms))
     return tried, seen
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import pwd
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,60 +12,14 @@ import pytest
 from diga.errors import StorageError
 from diga.report.records import client, records
 from tests import make_records as make
-
-USER = "diga"
-
-
-def lacking(what: str) -> None:
-    """Skip, or fail where all of it must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have {what}")
-    pytest.skip(f"{what} is not installed")
-
-
-def binaries() -> Path:
-    """The folder of the newest server's programs."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[-3]))
-    on_path = shutil.which("postgres")
-    if not (found or on_path):
-        lacking("a PostgreSQL server")
-    return Path(found[-1] if found else str(on_path)).parent
-
-
-def as_nobody(folder: Path) -> dict[str, int]:
-    """A server refuses to be root's: then it is somebody's who owns nothing else."""
-    if os.getuid() != 0:
-        return {}
-    other = pwd.getpwnam("nobody")
-    for path in (folder, *folder.parents):
-        if path.owner() == "root" and path != Path("/") and path.stat().st_mode & 0o077 == 0:
-            path.chmod(path.stat().st_mode | 0o011)  # pytest's own folders are its user's alone
-    os.chown(folder, other.pw_uid, other.pw_gid)
-    return {"user": other.pw_uid, "group": other.pw_gid}
+from tests.postgres import Server
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a database on loopback, in a folder of its own, gone when the tests are."""
-    if importlib.util.find_spec("psycopg") is None:
-        lacking("the driver of PostgreSQL (psycopg)")
-    programs, folder = binaries(), tmp_path_factory.mktemp("postgres")
-    who = as_nobody(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120, **who}
-    made = [str(programs / "initdb"), "-D", "data", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8"]
-    done = subprocess.run(made, **quiet)
-    assert done.returncode == 0, done.stderr
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    control = [str(programs / "pg_ctl"), "-D", "data", "-w", "-l", "log"]
-    done = subprocess.run([*control, "-o", options, "start"], **quiet)
-    assert done.returncode == 0, (folder / "log").read_text()
-    try:
-        yield f"postgresql+psycopg://{USER}:secret@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+    with Server(tmp_path_factory.mktemp("postgres")) as found:
+        yield found.url
 
 
 def test_the_frame_is_sqlites(server: str, tmp_path: Path) -> None:

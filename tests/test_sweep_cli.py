@@ -16,18 +16,11 @@ from diga.pipeline import Place
 from diga.recipe import Recipe, dumps, loads, override
 from experiments.diga import streets
 from tests import tiny
+from tests.searching import source_only
 
 WORDS = ("sweep", "baselines.source_only", "--inline")
 MORE = ("--name", "found", "--trials", "5", "--rungs", "2:2", "--confirm", "1:2")
 TARGET = f"{tiny.TARGET}/plain/last/miou"
-
-
-def base(**changes: Any) -> Recipe:
-    """Source-only under the name that the space has for it, a few steps long."""
-    whole = tiny.recipe("tiny/base")
-    stages = {"warm_up": whole.stages["train"], "score": whole.stages["score"].model_copy(update={"of": "warm_up"})}
-    whole = whole.model_copy(update={"stages": stages})
-    return override(whole, {k.replace("__", "."): v for k, v in changes.items()})
 
 
 def problems(errors: str) -> list[str]:
@@ -40,7 +33,7 @@ class Swept:
 
     def __init__(self, folder: Path) -> None:
         self.place, self.folder = tiny.place(folder), folder
-        (folder / "base.json").write_text(dumps(base()))
+        (folder / "base.json").write_text(dumps(source_only()))
 
     def __call__(self, *words: str, **more: str) -> tuple[int, str, str]:
         told = [str(self.folder / word) if word.endswith((".json", ".py")) else word for word in words]
@@ -251,7 +244,7 @@ BAD: dict[str, tuple[tuple[str, ...], int, str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_costs_nothing_and_leaves_nothing(fresh: Swept, case: str) -> None:
     (fresh.folder / "tiny.json").write_text(dumps(tiny.recipe()))
-    (fresh.folder / "alone.json").write_text(dumps(base(targets=[])))
+    (fresh.folder / "alone.json").write_text(dumps(source_only(targets=[])))
     words, code, part = BAD[case]
     space = "baselines.source_onyl" if case == "no such space" else "baselines.source_only"
     rest = {"--base": "base.json", "--rungs": "2:2"}
@@ -273,7 +266,7 @@ def test_a_sweep_that_exists_is_not_another(swept: Swept) -> None:
     assert other in swept.refused(2, *again, "--rungs", "2:2", "--set", "warm_up.aux=0.3")
     assert other in swept.refused(2, *again, "--rungs", "2:2", "--seed", "4")
     assert other in swept.refused(2, *again, "--rungs", "2:2", "--objective", "confidence")
-    (swept.folder / "judged.json").write_text(dumps(base()))
+    (swept.folder / "judged.json").write_text(dumps(source_only()))
     assert len(swept.runs("found", "trial")) == before
     tiny.launch(tiny.study(name="taken"), swept.place)
     assert "no sweep" in swept.refused(2, *WORDS, "--base", "base.json", "--name", "taken")
@@ -286,7 +279,7 @@ def test_what_diverges_is_exit_code_6_and_never_best(fresh: Swept, monkeypatch: 
         trial.suggest_categorical("warm_up.plan.lr", (1e-3, 1e6))
 
     monkeypatch.setattr("diga.cli.searching.spaces", lambda: {"x.high": high})
-    (fresh.folder / "base.json").write_text(dumps(base(warm_up__plan__steps=12)))
+    (fresh.folder / "base.json").write_text(dumps(source_only(warm_up__plan__steps=12)))
     words = ("sweep", "x.high", "--inline", "--base", "base.json", "--trials", "3", "--prune", "none")
     code, told, errors = fresh(*words, "--sampler", "random", "--confirm", "4:1")
     assert code == 6, (told, errors)

@@ -1,8 +1,8 @@
 """The trials of a sweep, in an Optuna storage that several drivers may share: who takes which, what came of each.
 
 A trial is taken under a lock, and its driver holds a lease while it lives: what a dead driver had taken is taken over
-by the next, setting and all.  Whether a trial goes on after a rung, Optuna's successive halving says from what the
-storage holds, so a driver that starts late, or again, knows what the others know.
+by the next, setting and all.  Whether a trial goes on after a rung follows from what the storage holds, so a driver
+that starts late, or again, knows what the others know.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import optuna
-from optuna.pruners import SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -50,9 +49,6 @@ class Ledger:
         self.driver = uuid.uuid4().hex[:12]
         self.id = ""  # of the sweep in its storage, once it is declared
         self.study: optuna.Study = patiently(partial(self._opened, storage), where, patience=10.0)
-        self.pruner: SuccessiveHalvingPruner | None = None
-        if halving := sweep.halving:
-            self.pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=halving.eta)
         self._mine: dict[int, int] = {}  # number -> Optuna's id of a trial that this driver carries out
         self._others: dict[str, Lease] = {}
         self._dead: set[str] = set()
@@ -213,16 +209,21 @@ class Ledger:
     # --- what comes of it ------------------------------------------------------------------------
 
     def goes_on(self, number: int, rung: int, value: float) -> bool:
-        """Note the value of a trial at a rung but the last, and whether it is among the best there so far."""
-        assert self.pruner and self.sweep.halving
-        steps = self.sweep.halving.eta ** self.sweep.halving.rungs.index(rung)  # as the pruner counts
+        """Note the value of a trial at a rung but the last, and whether it is among the best there so far.
+
+        The rule of Optuna's successive halving: of i trials that came there the best i // eta go on, one at least.
+        Its pruner would count a trial that was taken over twice.
+        """
+        halving = self.sweep.halving
+        assert halving
+        steps = halving.eta ** halving.rungs.index(rung)  # as Optuna counts resources
+        sign = 1 if self.sweep.objectives[0].direction == "max" else -1
 
         def work() -> bool:
-            assert self.pruner and self.sweep.halving
-            trial = self._mine[number]
-            self.study._storage.set_trial_intermediate_value(trial, steps, value)
-            found = self.study._storage.get_trial(trial)
-            return not (self.pruner.prune(self.study, found) and self.sweep.halving.ends)
+            self.study._storage.set_trial_intermediate_value(self._mine[number], steps, value)
+            there = [t.intermediate_values[steps] for t in self._own() if steps in t.intermediate_values]
+            better = sum(sign * other > sign * value for other in there)
+            return better < max(1, len(there) // halving.eta) or not halving.ends
 
         return patiently(work, self.where)
 

@@ -30,4 +30,4 @@ def packed(chain: Iterable[StageRun], past: Past) -> Resources:
             cpus = max(cpus, use["cpu_seconds"] / max(use["wall_seconds"], 1e-9))
             memory = max(memory, ROOM * use.get("gpu_peak_bytes", 0.0) / use.get("gpu_bytes", 1.0))
     gpus = 1 / max(1, math.floor(1 / memory)) if memory else 0.0
-    return Resources(cpus=math.ceil(cpus * 10 - 1) / 10 if cpus > 1 else 1.0, gpus=math.floor(gpus * 1e4) / 1e4)
+    return Resources(cpus=round(cpus, 1), gpus=math.floor(gpus * 1e4) / 1e4)
