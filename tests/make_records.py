@@ -244,7 +244,7 @@ def table6(seeds: Iterable[int] = (0, 1, 2)) -> Spec:
         found = {k: v for d, value in values.items() for k, v in numbers(value, domain=d).items()}
         return found | numbers(sum(values.values()) / len(values), domain="mean")
 
-    changes = {"metric": "mean/plain/last/miou", "reference": "diga_table6_domain_generalization.csv"}
+    changes: dict[str, Any] = {"metric": "mean/plain/last/miou", "reference": "diga_table6_domain_generalization.csv"}
     return study("table6", rows, seeds, measured, **changes)
 
 
