@@ -20,26 +20,30 @@ def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     DataError if a prediction, or a label that is not IGNORE, is outside 0 ... K - 1.
     """
     expected = f"expected 0 ... {classes - 1}, or {IGNORE} in a label for void"
-    images = zip(label.flatten(1), prediction.flatten(1), strict=True)
-    counts = torch.stack([_pairs(truth, guess, classes, expected) for truth, guess in images])
+    together = max(1, PART // max(1, label[:1].numel()))
+    groups = (torch.split(x.flatten(1), together) for x in (label, prediction))
+    counts = torch.cat([_pairs(truth, guess, classes, expected) for truth, guess in zip(*groups, strict=True)])
     if unknown := counts[:, classes:IGNORE].sum((0, 2)).nonzero().flatten().tolist():
         raise DataError("confusion.label", f"found class {classes + unknown[0]}", expected)
     return counts[:, :classes]
 
 
 def _pairs(truth: Tensor, guess: Tensor, classes: int, expected: str) -> Tensor:
-    """How often each label there can be meets each class in one image: (256, K) int64.
+    """How often each label there can be meets each class, in images (b, pixels): (b, 256, K) int64.
 
     Part by part on a CPU, so that what is checked, joined and counted stays in a core's cache.
     """
-    rows = IGNORE + 1
-    part = PART if truth.device.type == "cpu" else max(1, len(truth))
-    counts = torch.zeros(rows * classes, dtype=torch.long, device=truth.device)
-    for y, p in zip(torch.split(truth, part), torch.split(guess, part), strict=True):
+    rows, part = IGNORE + 1, PART if truth.device.type == "cpu" else max(1, truth.shape[1])
+    first = torch.arange(len(truth), device=truth.device)[:, None] * (rows * classes)  # cell of each image
+    counts = torch.zeros(len(truth) * rows * classes, dtype=torch.long, device=truth.device)
+    for y, p in zip(torch.split(truth, part, 1), torch.split(guess, part, 1), strict=True):
         _within("confusion.label", y, rows, expected)
         _within("confusion.prediction", p, classes, expected)
-        counts += torch.bincount(torch.add(p.long(), y.long(), alpha=classes), minlength=rows * classes)
-    return counts.view(rows, classes)
+        cell = torch.add(p.long(), y.long(), alpha=classes)
+        if len(truth) > 1:
+            cell += first
+        counts += torch.bincount(cell.flatten(), minlength=len(counts))
+    return counts.view(-1, rows, classes)
 
 
 def iou(counts: Tensor) -> Tensor:
