@@ -421,7 +421,7 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         "postgresql+psycopg://me:secret@127.0.0.1:9/x",
         "no address",
         "nosuchdb://x",
-        "sqlite:////no/such/x.db",
+        "sqlite:////dev/null/x.db",
     ):
         with pytest.raises(StorageError) as failure:
             storage_at(url, tmp_path / "sweeps/s")
