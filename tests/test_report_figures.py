@@ -223,6 +223,13 @@ def test_where_labels_disagree() -> None:
     assert seen == [pictures.RIGHT, pictures.LOST, pictures.WRONG, pictures.RIGHT]
 
 
+def test_names_of_images_tell_them_apart() -> None:
+    assert pictures._told_apart(["aachen_000000_000019", "bonn_000000_000019"]) == ["aachen", "bonn"]
+    assert pictures._told_apart(["city_0", "city_1"]) == ["city_0", "city_1"]
+    assert pictures._told_apart(["a_1"]) == ["a_1"]
+    assert pictures._told_apart(["a_1", "1"]) == ["a_1", "1"]
+
+
 def test_the_grid_has_every_prediction_in_its_colours(demo: Records, found: Evidence, tmp_path: Path) -> None:
     assert pictures.samples(demo, found, tmp_path / "grid")
     with Image.open(tmp_path / "grid.png") as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,9 +141,11 @@ def sheet(path: Path, headings: Sequence[str], stems: Sequence[str], rows: list[
 
 
 def _told_apart(stems: Sequence[str]) -> list[str]:
-    """Names of images without the end that all of them have."""
-    end = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""
-    return [stem.removesuffix(end) or stem for stem in stems]
+    """Names of images without the end that all of them have, part by part: frame numbers are often the same."""
+    parts = [stem.split("_") for stem in stems]
+    while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    return ["_".join(p) for p in parts]
 
 
 def _mosaic(rows: list[list[Picture]], down: int) -> NDArray[Any]:
