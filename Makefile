@@ -29,6 +29,7 @@ bench: .venv/tools ## ratios in one run: the equations against the official way,
 	$(BIN)/python -m benchmarks.platform --train
 	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.sweeps --train
+	$(BIN)/python -m benchmarks.reports
 
 docs: .venv/platform ## the README's table and pictures, from the last report of the demo
 	$(BIN)/python docs/refresh.py

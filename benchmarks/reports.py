@@ -2,7 +2,7 @@
 
 Every line is `diga report` typed anew, in a process of its own: "first" finds nothing, "next" what the one before left,
 with 100 cells more; "again" has nothing new to find.  Seconds are by the clock and by processors, all children in it;
-the machine should be idle.
+MB are of the largest process, no less than this one's own.  The machine should be idle.
 
 python -m benchmarks.reports [--quick] [--cells N] [--study NAME]
 """

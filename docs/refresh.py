@@ -39,9 +39,10 @@ def refresh() -> None:
 
 
 def screenshot(page: Path, to: Path) -> None:
-    """The top of a page as a browser shows it; the picture of before stays where there is no browser."""
+    """The top of a page as a browser shows it; where there is none that is said, and the picture of before stays."""
     program = shutil.which("chromium")
     if program is None:
+        print(f"no chromium here: {to.name} was not made anew", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as profile:
         own = (f"--user-data-dir={profile}", "--window-size=1280,1400", f"--screenshot={to.resolve()}")

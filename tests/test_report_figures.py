@@ -50,7 +50,7 @@ def test_evidence_is_what_the_runs_left(found: Evidence) -> None:
     assert set(found.stages["row"]) == set(ROWS)
     assert found.stages.groupby("stage")["fingerprint"].nunique().to_dict() == {"score": 9, "train": 3}
     assert "lr" not in set(found.curves["name"])
-    assert found.features is None
+    assert found.features == {}
 
 
 def test_counts_are_summed_over_images_and_seeds(demo: Records, found: Evidence, tmp_path: Path) -> None:
@@ -223,6 +223,13 @@ def test_where_labels_disagree() -> None:
     assert seen == [pictures.RIGHT, pictures.LOST, pictures.WRONG, pictures.RIGHT]
 
 
+def test_names_of_images_tell_them_apart() -> None:
+    assert pictures._told_apart(["aachen_000000_000019", "bonn_000000_000019"]) == ["aachen", "bonn"]
+    assert pictures._told_apart(["city_0", "city_1"]) == ["city_0", "city_1"]
+    assert pictures._told_apart(["a_1"]) == ["a_1"]
+    assert pictures._told_apart(["a_1", "1"]) == ["a_1", "1"]
+
+
 def test_the_grid_has_every_prediction_in_its_colours(demo: Records, found: Evidence, tmp_path: Path) -> None:
     assert pictures.samples(demo, found, tmp_path / "grid")
     with Image.open(tmp_path / "grid.png") as opened:
@@ -255,7 +262,7 @@ def test_sixteen_classes_have_their_own_colours_and_names(demo: Records, found: 
     assert classes.confusion(demo, sixteen, tmp_path / "confusion")
 
 
-# --- what no run leaves yet ----------------------------------------------------------------
+# --- what few runs leave ---------------------------------------------------------------------
 
 
 def test_labels_are_drawn_where_they_are_recorded(demo: Records, tmp_path: Path) -> None:
@@ -272,6 +279,7 @@ def test_labels_are_drawn_where_they_are_recorded(demo: Records, tmp_path: Path)
 
 
 def test_features_are_placed_where_they_are_recorded(demo: Records, tmp_path: Path) -> None:
+    """Of the first and the last row that have some."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -280,9 +288,11 @@ def test_features_are_placed_where_they_are_recorded(demo: Records, tmp_path: Pa
             "vector": [(rng.standard_normal(8) + k % 4).tolist() for k in range(40)],
         }
     )
-    (tmp_path / "evidence").mkdir()
-    table.to_parquet(tmp_path / "evidence/features.parquet")
-    found = evidence.load(tmp_path / "evidence", ROWS)
+    (tmp_path / "evidence/features").mkdir(parents=True)
     part = next(p for p in figures.PARTS if p.name == "features")
-    assert "40 cells" in part.drawn(demo, found, tmp_path / "features")
+    for place, said in ((2, "of 40 cells"), (0, "of 40 and 40 cells")):
+        table.to_parquet(tmp_path / f"evidence/features/{place}.parquet")
+        found = evidence.load(tmp_path / "evidence", ROWS)
+        assert said in part.drawn(demo, found, tmp_path / "features")
+    assert list(found.features) == [ROWS[0], ROWS[2]]
     assert (tmp_path / "features.pdf").is_file()

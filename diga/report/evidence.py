@@ -4,8 +4,9 @@
 what `load` gives: a report that has kept its folder is drawn again byte for byte, without the runs.
 
 The folder holds `stages.parquet` (row, seed, stage, fingerprint), `curves.parquet` (fingerprint, step, name, value),
-`confusion.parquet` (row, counts: K * K, row = truth, summed over images and seeds), `features.parquet`, and PNGs:
-`samples/<number of the row>/<stem>.{input,truth,prediction}.png` and `labels/<stem>.{input,truth,<kind>}.png`.
+`confusion.parquet` (row, counts: K * K, row = truth, summed over images and seeds), `features/<number of the
+row>.parquet` (domain, class, vector), and PNGs: `samples/<number of the row>/<stem>.{input,truth,prediction}.png` and
+`labels/<stem>.{input,truth,<kind>}.png`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Evidence:
     confusions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     labels: tuple[Sample, ...] = ()
-    features: DataFrame | None = None
+    features: dict[str, DataFrame] = field(default_factory=dict)  # by row
 
     @cached_property
     def told(self) -> dict[tuple[str, str], dict[int, float]]:
@@ -141,7 +142,7 @@ def _confusions(known: Records, domain: str, runs: list[tuple[str, int, str]], c
 
 
 def _pictures(known: Records, domain: str, rows: Sequence[str], folder: Path, copies: Path) -> None:
-    """Pictures of the lowest seed that all rows have; labels and features of the last row that has them."""
+    """Pictures and features of the lowest seed that all rows have; labels of the last row that has them."""
     seeds = [dict(_runs(known, row)) for row in rows]
     common = sorted(set.intersection(*map(set, seeds))) if seeds else []
     if not common:
@@ -156,7 +157,8 @@ def _pictures(known: Records, domain: str, rows: Sequence[str], folder: Path, co
             shutil.copytree(labels, folder / "labels", dirs_exist_ok=True)
         features = known.artifact(runs[common[0]], "features.parquet", own)
         if features is not None:
-            shutil.copyfile(features, folder / "features.parquet")
+            (folder / "features").mkdir(exist_ok=True)
+            shutil.copyfile(features, folder / "features" / f"{i}.parquet")
 
 
 def _stages(known: Records, runs: list[tuple[str, int, str]]) -> Iterator[tuple[str, int, str, str]]:
@@ -197,14 +199,14 @@ def _told(fingerprint: str, spool: Path) -> Iterator[tuple[str, int, str, float]
 def load(folder: Path, rows: Sequence[str]) -> Evidence:
     """What `gather` left of `rows`, or a report has kept."""
     confusions = {row: _square(counts) for row, counts in _kept(folder, "confusion").itertuples(index=False)}
-    features = folder / "features.parquet"
+    features = {row: folder / "features" / f"{i}.parquet" for i, row in enumerate(rows)}
     return Evidence(
         stages=_kept(folder, "stages"),
         curves=_kept(folder, "curves"),
         confusions=confusions,
         samples=tuple(_samples(folder / "samples", rows)),
         labels=tuple(_labels(folder / "labels")),
-        features=pd.read_parquet(features) if features.is_file() else None,
+        features={row: pd.read_parquet(path) for row, path in features.items() if path.is_file()},
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diga.errors import ConfigError
 from diga.report import ablation, cells
@@ -15,8 +15,10 @@ from diga.report.cells import PERCENT
 from diga.report.records import Records
 from diga.report.table import number
 from diga.report.trials import OBJECTIVE, STATES
-from diga.space import Dimension
-from diga.sweep import Halving, Objective, ranked
+
+if TYPE_CHECKING:  # and where they are used: reports of other studies need no recipes
+    from diga.space import Dimension
+    from diga.sweep import Halving, Objective
 
 COUNTS = ("label_free/vanished", "cost/")  # beginnings of metrics that are no shares
 READS = "labels of the target"
@@ -32,6 +34,8 @@ class Search:
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
         """What was searched for, the main one first."""
+        from diga.sweep import Objective
+
         return tuple(Objective(**o) for o in self.told["objectives"])
 
     @property
@@ -42,11 +46,15 @@ class Search:
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The parameters of the space."""
+        from diga.space import Dimension
+
         return tuple(Dimension(**tupled(d)) for d in self.told["dimensions"])
 
     @cached_property
     def halving(self) -> Halving | None:
         """The rungs, if trials had any."""
+        from diga.sweep import Halving
+
         return Halving(**tupled(told)) if (told := self.told.get("halving")) else None
 
     @property
@@ -99,6 +107,8 @@ class Search:
     @cached_property
     def ranked(self) -> list[int]:
         """Trials that are done and have every objective, the best first; of several, what none dominates."""
+        from diga.sweep import ranked
+
         columns = {o.name: self.scores(o) for o in self.objectives}
         whole = set.intersection(*map(set, columns.values()))
         return ranked({n: {name: of[n] for name, of in columns.items()} for n in sorted(whole)}, self.objectives)

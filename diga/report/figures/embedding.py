@@ -3,49 +3,86 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diga.data.labels import names
 from diga.report.evidence import Evidence
-from diga.report.figures.canvas import bare, canvas, class_colours, short
+from diga.report.figures.canvas import canvas, class_colours, short
 from diga.report.records import Records
 
-MOST = 2000  # cells that are placed
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+MOST = 1000  # cells of a row that are placed
+LEAST = 10
 PERPLEXITY = 30.0
 SHAPES = "o^sDvP"
+WIDE = 3.9  # inches of a panel
 
 
 def features(known: Records, found: Evidence, path: Path) -> str:
-    """t-SNE of `features.parquet` (domain, class: compact id, vector): colour the class, shape the domain."""
-    table = found.features
-    if table is None or len(table) < 10:
+    """t-SNE of the cells of the first and the last row that left features: colour the class, shape the domain."""
+    enough = [(row, table) for row, table in found.features.items() if len(table) >= LEAST]
+    if not enough:
         return ""
+    shown = {row: _some(table) for row, table in (enough[0], enough[-1])}
+    domains = sorted({name for table in shown.values() for name in table["domain"]})
+    width = WIDE * len(shown) + 1.6
+    with canvas(width, 4.0, path) as figure:
+        for i, (row, table) in enumerate(shown.items()):
+            axes = figure.add_axes(((0.05 + WIDE * i) / width, 0.02, (WIDE - 0.1) / width, 0.9))
+            _scatter(axes, table, domains, found.classes)
+            axes.set_title(short(row, 44), fontsize=9, loc="left")
+        _legend(figure, {int(k) for table in shown.values() for k in table["class"]}, domains, found.classes)
+    counts = " and ".join(str(len(table)) for table in shown.values())
+    return (
+        f"Features of {counts} cells, each row placed by t-SNE of its own (perplexity "
+        f"{_perplexity(next(iter(shown.values()))):.0f}): colour is the class, shape the domain; distances between far "
+        "groups mean nothing, nor do those between panels."
+    )
+
+
+def _some(table: DataFrame) -> DataFrame:
+    return table.iloc[np.linspace(0, len(table) - 1, min(MOST, len(table))).astype(int)]
+
+
+def _perplexity(table: DataFrame) -> float:
+    return min(PERPLEXITY, (len(table) - 1) / 3)
+
+
+def _placed(table: DataFrame) -> NDArray[Any]:
     from sklearn.manifold import TSNE  # type: ignore[import-untyped]  # seconds that a study without features must not pay
 
-    some = table.iloc[np.linspace(0, len(table) - 1, min(MOST, len(table))).astype(int)]
-    vectors = np.stack([np.asarray(v, np.float32) for v in some["vector"]])
-    perplexity = min(PERPLEXITY, (len(some) - 1) / 3)
-    placed = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(vectors)
-    colours, labels, domains = class_colours(found.classes), names(found.classes), sorted(set(some["domain"]))
-    with canvas(7.2, 4.6, path) as figure:
-        axes = figure.add_axes((0.02, 0.03, 0.74, 0.94))
-        for shape, domain in zip(SHAPES, domains, strict=False):
-            here = (some["domain"] == domain).to_numpy()
-            dots = [colours[int(k)] for k in some["class"][here]]
-            filled = dots if shape == SHAPES[0] else "none"
-            axes.scatter(
-                placed[here, 0], placed[here, 1], s=14, c=filled, edgecolors=dots, marker=shape, linewidths=0.7
-            )
-            axes.scatter([], [], s=16, c="#555", marker=shape, label=short(domain))
-        for k in sorted(set(map(int, some["class"]))):
-            axes.scatter([], [], s=20, color=colours[k], marker="s", label=labels[k])
-        axes.set_xticks([])
-        axes.set_yticks([])
-        bare(axes)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        figure.legend(loc="center right", frameon=False, fontsize=7.5)
-    return (
-        f"Features of {len(some)} cells of the network placed by t-SNE (perplexity {perplexity:.0f}): colour is the "
-        "class, shape the domain; distances between far groups mean nothing."
-    )
+    vectors = np.stack([np.asarray(v, np.float32) for v in table["vector"]])
+    return np.asarray(TSNE(init="pca", perplexity=_perplexity(table), random_state=0).fit_transform(vectors))
+
+
+def _scatter(axes: Axes, table: DataFrame, domains: list[str], classes: int) -> None:
+    colours, placed = class_colours(classes), _placed(table)
+    for shape, domain in zip(SHAPES, domains, strict=False):
+        here = (table["domain"] == domain).to_numpy()
+        dots = [colours[int(k)] for k in table["class"][here]]
+        filled = dots if shape == SHAPES[0] else "none"
+        axes.scatter(placed[here, 0], placed[here, 1], s=14, c=filled, edgecolors=dots, marker=shape, linewidths=0.7)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color("#d5d9de")
+
+
+def _legend(figure: Figure, classes: set[int], domains: list[str], count: int) -> None:
+    """Shapes of the domains, then colours of the classes."""
+    from matplotlib.lines import Line2D
+
+    look: dict[str, Any] = {"linewidth": 0, "markersize": 5}
+    handles = [
+        Line2D([], [], marker=shape, color="#555", markerfacecolor=("none", "#555")[shape == SHAPES[0]], **look)
+        for shape, _ in zip(SHAPES, domains, strict=False)
+    ]
+    handles += [Line2D([], [], marker="s", color=class_colours(count)[k], **look) for k in sorted(classes)]
+    labels = [short(d, 22) for d, _ in zip(domains, SHAPES, strict=False)] + [names(count)[k] for k in sorted(classes)]
+    figure.legend(handles, labels, loc="center right", frameon=False, fontsize=7.5, handletextpad=0.3)

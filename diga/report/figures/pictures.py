@@ -132,12 +132,20 @@ def sheet(path: Path, headings: Sequence[str], stems: Sequence[str], rows: list[
         for x, heading in enumerate(headings):
             at = (LEFT + x * (PANEL + GAP) + PANEL / 2) / wide
             figure.text(at, 1 - 0.75 * TOP / high, short(heading, HEADING), ha="center", fontsize=8.5)
-        for y, stem in enumerate(stems):
+        for y, stem in enumerate(_told_apart(stems)):
             at = 1 - (TOP + y * (down + GAP) + down / 2) / high
             most = min(STEM, down // LETTER)
             name = stem if len(stem) <= most else f"…{stem[1 - most :]}"  # its end tells them apart
             figure.text(0.5 * LEFT / wide, at, name, rotation=90, ha="center", va="center", fontsize=6)
         _legend(figure, legend, columns=min(11, 2 * len(headings)))
+
+
+def _told_apart(stems: Sequence[str]) -> list[str]:
+    """Names of images without the end that all of them have, part by part: frame numbers are often the same."""
+    parts = [stem.split("_") for stem in stems]
+    while len(parts) > 1 and all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    return ["_".join(p) for p in parts]
 
 
 def _mosaic(rows: list[list[Picture]], down: int) -> NDArray[Any]:

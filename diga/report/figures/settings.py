@@ -15,10 +15,11 @@ from diga.report.figures.canvas import BLUE, FAINT, INK, SOFT, bare, canvas, sho
 from diga.report.records import Records
 from diga.report.search import Search
 from diga.report.statistics import half_width
-from diga.space import Dimension
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from diga.space import Dimension
 
 PANELS = 9
 AXES = 9  # of parallel coordinates, the objective's among them
