@@ -118,7 +118,7 @@ class Seen:
 def sweep(trials: int, function: Space = space, whole: Recipe | None = None, rungs: int = 0, **more: Any) -> Sweep:
     """A declaration; halving by 2 if there are rungs."""
     whole = whole or base()
-    names = more.pop("objectives", ("target",))
+    names, ends = more.pop("objectives", ("target",)), more.pop("ends", True)
     values: dict[str, Any] = {
         "name": "s",
         "space": "tests.space",
@@ -126,7 +126,7 @@ def sweep(trials: int, function: Space = space, whole: Recipe | None = None, run
         "dimensions": explored(function, whole, "space").dimensions,
         "objectives": tuple(objective(name, whole) for name in names),
         "trials": trials,
-        "halving": halving(whole, rungs, 2, more.pop("ends", True)) if rungs else None,
+        "halving": halving(whole, rungs, 2, ends) if rungs else None,
     }
     return Sweep(**(values | more))
 

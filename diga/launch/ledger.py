@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diga.errors import ConfigError, shown
 from diga.files import write_whole
-from diga.launch.storage import one_at_a_time, patiently, sampler_of
+from diga.launch.storage import Draws, one_at_a_time, patiently, sampler_of
 from diga.launch.tried import Outcome, Tried
 from diga.lease import Lease
 from diga.space import Changes, Dimension, Space, differences
@@ -187,7 +187,7 @@ class Ledger:
         """Ask the space; a trial that has a setting already gives the same again."""
         trial.set_user_attr(NUMBER, number)
         trial.set_user_attr(DRIVER, self.driver)
-        more = dict(self.space(trial) or {})
+        more = dict(self.space(Draws(trial, self.sweep, number)) or {})
         if more:
             trial.set_user_attr(EXTRA, more)
         self._mine[number] = trial._trial_id

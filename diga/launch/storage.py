@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from zlib import crc32
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -129,13 +130,13 @@ def patiently(work: Callable[[], T], where: str, patience: float = PATIENCE) -> 
 # --- samplers --------------------------------------------------------------------------------
 
 
-def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
-    """The sampler of trial `number`.
+def sampler_of(sweep: Sweep, number: int, path: str = "") -> BaseSampler:
+    """The sampler of trial `number`, or of one of its parameters.
 
-    Its chance is a function of the sweep's seed and the trial's number, so that a search which was stopped goes on
-    as it would have: what else it goes by are the trials that are finished.
+    Its chance is a function of the sweep's seed, the trial's number and the parameter, so that a search which was
+    stopped goes on as it would have: what else it goes by are the trials that are finished.
     """
-    seed = (sweep.seed * 1_000_003 + number) % 2**32
+    seed = (sweep.seed * 1_000_003 + number + crc32(path.encode())) % 2**32
     warmth = min(10, max(4, sweep.trials // 4))  # trials at random before a model is believed
     makers: dict[Sampler, Callable[[], BaseSampler]] = {
         "tpe": lambda: TPESampler(seed=seed, n_startup_trials=warmth),
@@ -145,3 +146,28 @@ def sampler_of(sweep: Sweep, number: int) -> BaseSampler:
         "nsga2": lambda: NSGAIISampler(seed=seed, population_size=max(4, min(50, sweep.trials // 4))),
     }
     return makers[sweep.sampler]()
+
+
+class Draws:
+    """A trial of Optuna whose every parameter has a chance of its own: half a setting is completed as it was begun."""
+
+    def __init__(self, trial: optuna.Trial, sweep: Sweep, number: int) -> None:
+        self.trial, self.sweep, self.number = trial, sweep, number
+
+    def _of(self, name: str) -> Any:
+        self.trial.study.sampler = sampler_of(self.sweep, self.number, name)
+        return self.trial
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """As Optuna's."""
+        return float(self._of(name).suggest_float(name, low, high, step=step, log=log))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """As Optuna's."""
+        return int(self._of(name).suggest_int(name, low, high, step=step, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """As Optuna's."""
+        return self._of(name).suggest_categorical(name, choices)
