@@ -40,7 +40,7 @@ class Lab(NamedTuple):
     def diga(self, *words: str) -> str:
         """What a command says that is carried out on the cluster; it must come to a good end."""
         where = ("--address", self.address, "--tracking", self.tracking)
-        code, said, errors = tiny.typed(self.place.home, *words, *where, **self.environment)
+        code, said, errors = tiny.diga(self.place.home, *words, *where, **self.environment)
         assert code == 0, (said, errors)
         return said
 
@@ -127,7 +127,7 @@ def held(hand: Any) -> dict[str, float]:
 
 
 def test_a_sweep_is_carried_out_by_both_nodes_and_all_of_it_is_recorded(lab: Lab, tmp_path: Path) -> None:
-    words = ("--base", str(base(tmp_path)), "--trials", "4", "--rungs", "2", "--storage", lab.storage)
+    words = ("--base", str(base(tmp_path)), "--trials", "4", "--rungs", "2:4", "--storage", lab.storage)
     said = lab.diga("sweep", "baselines.source_only", *words)
     assert "4 of 4 trials" in said
     trials = tiny.runs(tiny.MlflowClient(lab.tracking), "diga/baselines.source_only", "trial")

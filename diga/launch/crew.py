@@ -209,8 +209,12 @@ def elsewhere(asked: Resources, stop: Told) -> Launch:
             return group(run, work, inputs, place, progress)
         import ray
 
-        task = ray.remote(max_retries=MANNERS["death"].tries - 1)(in_a_task)
-        task = task.options(num_cpus=asked.cpus, num_gpus=asked.gpus, name=f"{run.name} {run.fingerprint}")
+        task = ray.remote(max_retries=MANNERS["death"].tries - 1)(in_a_task).options(
+            num_cpus=asked.cpus,
+            num_gpus=asked.gpus,
+            name=f"{run.name} {run.fingerprint}",
+            scheduling_strategy="DEFAULT",  # beside the trial's own bundle, which holds a slot and no more
+        )
         told = result_of(task.remote(run, work, inputs, place, threads, stop))
         if isinstance(told, DigaError):
             raise told
