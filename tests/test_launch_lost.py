@@ -10,13 +10,26 @@ from contextlib import nullcontext
 
 import pytest
 
+from diga.errors import TemporaryError
 from diga.files import SPOOL
 from diga.launch import signs
-from diga.launch.cluster import cluster
+from diga.launch.cluster import cluster, connect
 from diga.launch.crew import OnRay
 from diga.launch.resources import Allotment
 from diga.pipeline import inline
 from tests import tiny
+
+
+def test_a_node_that_does_not_start_in_time_is_worth_another_try(monkeypatch):
+    """Ray's own words, of a machine with ten times the work it can do."""
+    import ray
+
+    def late(*words, **how):
+        raise Exception("The current node timed out during startup. This could happen because of an overload.")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(TemporaryError, match=r"Ray at this machine: The current node timed out.*less busy"):
+        connect(None, 1)
 
 
 def frozen(run, work, inputs, place, progress):

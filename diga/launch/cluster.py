@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from diga.errors import ConfigError, StorageError
+from diga.errors import ConfigError, StorageError, TemporaryError
 from diga.launch import SETTINGS
 from diga.launch.head import heard
 from diga.launch.keeper import kept
@@ -94,7 +94,7 @@ def stay_here(address: str | None) -> None:
 
 
 def connect(address: str | None, cpus: int | None) -> None:
-    """Start Ray or join it."""
+    """Start Ray or join it.  Raises TemporaryError where a busy machine does not start it in time, or StorageError."""
     stay_here(address)
     import ray  # reads its environment now
 
@@ -106,9 +106,13 @@ def connect(address: str | None, cpus: int | None) -> None:
         else:
             ray.init("local", num_cpus=cpus, include_dashboard=False, resources={SLOT: 1}, **quiet)  # else it joins any
             keep_secret(Path.home() / ".ray" / "auth_token")
-    except (ConnectionError, RuntimeError, ValueError) as failure:
-        why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-        raise StorageError(f"Ray at {address or 'this machine'}", why, ANSWERS) from failure
+    except Exception as failure:
+        where, why = f"Ray at {address or 'this machine'}", (str(failure).strip() or type(failure).__name__)
+        if type(failure) is Exception:  # what Ray raises where a node of its own is not there within half a minute
+            raise TemporaryError(where, why.splitlines()[0], "a machine that is less busy") from failure
+        if not isinstance(failure, ConnectionError | RuntimeError | ValueError):
+            raise
+        raise StorageError(where, why.splitlines()[0], ANSWERS) from failure
 
 
 def facts_of(ray: Any) -> dict[str, str]:
