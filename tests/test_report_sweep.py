@@ -16,6 +16,7 @@ from diga.errors import ConfigError
 from diga.report import build, correlation, facts, figures, importance, latex, markdown, search, snapshot
 from diga.report.evidence import Evidence
 from diga.report.facts import Told
+from diga.report.figures import settings, trials
 from diga.report.records import Records, client, records
 from diga.report.table import Table
 from reports import sweep, sweep_choices, sweep_confirmed, sweep_importance
@@ -275,7 +276,7 @@ def test_names_are_the_shortest_that_tell_parameters_apart(found: search.Search)
     assert list(found.names.values()) == ["distil", "ema", "mix.kind", "fraction", "mask.kind"]
 
 
-def test_hostile_choices_stay_text() -> None:
+def test_hostile_choices_stay_text(tmp_path: Path) -> None:
     spec = make_sweep.sweep(12)
     dimensions = [
         d | ({"choices": HOSTILE[:3]} if d["path"].endswith("mix.kind") else {}) for d in make_sweep.DIMENSIONS
@@ -288,6 +289,9 @@ def test_hostile_choices_stay_text() -> None:
     known = make_sweep.in_memory(spec.changed(change).declared(dimensions=dimensions, space=HOSTILE[5]))
     for module in (*MODULES.values(), sweep_importance):
         assert latex.problems(latex.table(module.table(known))) == []
+    for figure in (settings.choices, settings.parallel, trials.history):
+        assert figure(known, Evidence(), tmp_path / figure.__name__)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".png", ".pdf"}
 
 
 # --- figures and pages ---------------------------------------------------------------------
