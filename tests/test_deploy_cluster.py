@@ -20,8 +20,8 @@ from diga.launch.cluster import LOOPBACK, SLOT, cluster
 from diga.pipeline import Place
 from diga.recipe import dumps
 from tests import tiny
+from tests.postgres import binaries
 from tests.test_launch_nodes import free_port
-from tests.test_report_records_postgres import binaries
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "deploy/mlflow-postgres.sh"

@@ -203,7 +203,14 @@ def test_a_recipe_without_target_has_no_such_numbers(chain: Chain, data: Path, t
 
 def test_switched_off_it_opens_no_training_image(chain: Chain, own_data: Path, tmp_path: Path) -> None:
     shutil.rmtree(own_data / "streets/cityscapes/leftImg8bit/train")
-    run = on(chain, own_data, tmp_path / "score", score__label_free=False, score__statistics=["plain", "teacher"])
+    run = on(
+        chain,
+        own_data,
+        tmp_path / "score",
+        score__label_free=False,
+        score__features=0,
+        score__statistics=["plain", "teacher"],
+    )
     assert run.recipe.stages["score"].reads() == frozenset()
     assert not any(name.startswith("label_free/") for name in scores(run))
 

@@ -268,7 +268,7 @@ def test_killed_twice_by_ray_tune(tmp_path: Path) -> None:
     assert f"{N} of {N} trials" in said
     runs = tiny.runs(tiny.client(place), "diga/s", "trial")
     assert sorted(int(r.data.tags["trial"]) for r in runs) == list(range(N))
-    assert {r.data.tags["status"] for r in runs} == {"done", "pruned"}
+    assert {r.data.tags["status"] for r in runs} <= {"done", "pruned"}
     for run in runs:
         rungs = [p.step for p in tiny.client(place).get_metric_history(run.info.run_id, "rung/target")]
         assert rungs == ([4, 8] if run.data.tags["status"] == "done" else [4])
