@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from ray.scripts.scripts import cli as ray
 
 from diga.cli import app
 from diga.cli.console import made
@@ -79,7 +78,11 @@ def command_of(program: str) -> Any:
         from mlflow.cli import cli
 
         return cli
-    return ray if program == "ray" else typer.main.get_command(app)
+    if program == "ray":
+        from ray.scripts.scripts import cli
+
+        return cli
+    return typer.main.get_command(app)
 
 
 def misread(words: list[str]) -> str:

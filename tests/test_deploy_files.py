@@ -15,7 +15,6 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
-from ray.autoscaler._private.util import prepare_config, validate_config
 
 from diga.launch import SETTINGS
 from diga.launch.cluster import SLOT
@@ -221,11 +220,18 @@ def cloud() -> Object:
     return whole
 
 
+def taken(config: Object) -> Object:
+    """What Ray makes of a file, once it has checked it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config  # not before others have set Ray up
+
+    filled: Object = prepare_config(config)
+    validate_config(filled)
+    return filled
+
+
 @pytest.mark.parametrize("made", [lab, cloud])
 def test_ray_up_would_take_it(made: Callable[[], Object]) -> None:
-    filled = prepare_config(made())
-    validate_config(filled)
-    assert filled["max_workers"] == 2
+    assert taken(made())["max_workers"] == 2
 
 
 @pytest.mark.parametrize(
@@ -240,4 +246,4 @@ def test_ray_up_would_take_it(made: Callable[[], Object]) -> None:
 )
 def test_a_mistake_for_ray_up_is_seen(mistake: Object) -> None:
     with pytest.raises(Exception, match=r"max_worker|worker_ips|list|user"):
-        validate_config(prepare_config(lab() | mistake))
+        taken(lab() | mistake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ def test_processor_time_is_not_waiting_time():
         begun = time.process_time()
         while time.process_time() - begun < 0.3:
             pass
-    assert 0.28 <= use["cpu_seconds"] < 1  # os.times counts in hundredths
+    assert 0.29 <= use["cpu_seconds"] < 1
 
 
 def test_what_a_child_used_counts():
@@ -41,9 +42,9 @@ def test_what_a_child_used_counts():
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the process's since it began")
 def test_the_peak_is_this_block_s_alone():
     before = psutil.Process().memory_info().rss
-    with measured(CPU) as use:
-        held = bytearray(os.urandom(MB)) * 300
-        del held
+    with measured(CPU) as use, mmap.mmap(-1, 300 * MB) as held:  # the heap may have kept what it once was given
+        for _ in range(300):
+            held.write(b"x" * MB)
     assert before + 290 * MB < use["peak_bytes"] < before + 700 * MB
     with measured(CPU) as use:
         pass

@@ -54,8 +54,10 @@ def nodes() -> Iterator[Any]:
     """A head that takes jobs and no stage, and three raylets of a CPU each, all on loopback."""
     before = dict(os.environ)
     os.environ |= SETTINGS | dict([LOOPBACK]) | {"RAY_AUTH_MODE": "token"}
+    from ray._private.authentication_test_utils import reset_auth_token_state
     from ray.cluster_utils import Cluster
 
+    reset_auth_token_state()  # an earlier test may have imported Ray without a mode
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
     made = Cluster(initialize_head=True, head_node_args=head | {"node_ip_address": "127.0.0.1"})
     try:

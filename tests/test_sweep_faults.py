@@ -273,4 +273,4 @@ def test_killed_twice_by_ray_tune(tmp_path: Path) -> None:
         rungs = [p.step for p in tiny.client(place).get_metric_history(run.info.run_id, "rung/target")]
         assert rungs == ([4, 8] if run.data.tags["status"] == "done" else [4])
     assert before.items() <= tiny.marks(place.home).items()
-    assert not (place.home / "tune").exists() or not list((place.home / "tune").glob("*/trials")), "no scratch is left"
+    assert not list(place.home.glob("sweeps/*/scratch/*")), "no scratch is left"

@@ -244,7 +244,8 @@ def test_a_pruned_or_failed_trial_is_none_to_optuna_either(place: Place) -> None
         one.goes_on(taken.number, 8, 0.9)
         one.end(taken.number, outcome)
     states = [t.state.name for t in one.study.trials]
-    assert states == ["COMPLETE", "PRUNED", "FAIL"]
+    assert states == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert [any(v > 0 for v in t.constraints.values()) for t in one.study.trials] == [False, False, True]
     assert one.study.best_trial.number == 0
 
 

@@ -8,9 +8,10 @@ that starts late, or again, knows what the others know.
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -28,6 +29,7 @@ from diga.space import Changes, Dimension, Space, differences
 from diga.sweep import Sweep
 
 DECLARED, DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "declared", "driver", "number", "outcome", "known", "extra"
+FAILS = "fails"  # the constraint that a setting breaks which has no score
 T = TypeVar("T")
 
 
@@ -66,9 +68,16 @@ class Ledger:
         """While the block runs, this driver lives, and others leave its trials alone."""
         own = Lease(self._lease(self.driver))
         assert own.try_take()
-        with ExitStack() as stack:
-            stack.enter_context(own.beating())
+        for left in self.scratch.parent.glob("*"):
+            if not self._lives(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        with own.beating():
             yield
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what this driver needs while it lives; that of one that was killed goes with the next."""
+        return self.folder / "scratch" / self.driver
 
     def _lease(self, driver: str) -> Path:
         return self.folder / "drivers" / driver
@@ -240,9 +249,14 @@ class Ledger:
         self._mine.pop(number, None)
 
     def _tell(self, trial: int, outcome: Outcome) -> None:
-        states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-        state = states.get(outcome.status, TrialState.FAIL)
-        values = [outcome.values[o.name] for o in self.sweep.objectives] if outcome.status == "done" else None
+        """Samplers do not look at a trial of Optuna's state FAIL, and would come back to settings that cannot be
+        trained; one that broke a constraint is to them worse than any other.
+        """
+        done = outcome.status == "done"
+        state = TrialState.COMPLETE if done else TrialState.PRUNED
+        values = [outcome.values[o.name] for o in self.sweep.objectives] if done else None
+        if outcome.status == "failed":
+            optuna.Trial(self.study, trial).set_constraint(FAILS, 1.0)
         self.study.tell(self.study._storage.get_trial(trial).number, values, state, skip_if_finished=True)
 
     # --- looking -----------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def carry_out(
 ) -> None:
     """Let Tune carry trials out until there are none left; one holds some resources while it runs."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    settings, scratch = Settings(course), place.home / "tune" / course.ledger.driver
+    settings, scratch = Settings(course), course.ledger.scratch
     threads = max(1, int(holds.get("cpu", 1)))
     trainable = tune.with_parameters(
         on_worker, sweep=course.ledger.sweep, place=place, launch=launch, origin=dict(origin), threads=threads
