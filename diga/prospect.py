@@ -15,6 +15,7 @@ class Prospect(NamedTuple):
     naive: float
     reuse: float
     pruned: float | None  # None: the sweep has no rungs
+    confirming: float = 0.0  # beside each of them: the best and the default, with other seeds
 
     @property
     def planned(self) -> float:
@@ -29,16 +30,17 @@ def prospect(
     once = sum(cost(run) for run in chain if run.fingerprint in shared)
     own = [run for run in chain if run.fingerprint not in shared]
     n = sweep.trials
-    reuse = once + n * sum(map(cost, own))
+    naive, reuse = n * sum(map(cost, chain)), once + n * sum(map(cost, own))
+    again = sweep.confirm and len(sweep.confirm.seeds) * (once + (sweep.confirm.top + 1) * sum(map(cost, own)))
     if sweep.halving is None:
-        return Prospect(n * sum(map(cost, chain)), reuse, None)
+        return Prospect(naive, reuse, None, again or 0.0)
     place = [run.name for run in own].index(sweep.halving.stage) if _varies(own, sweep) else len(own)
     before, after = sum(map(cost, own[:place])), own[place:]
     pruned = once + n * before
     for steps, trials in zip(sweep.halving.rungs, reaching(sweep), strict=True):
         part = steps / sweep.halving.rungs[-1]
         pruned += trials * sum(cost(run) * (part if run.name == sweep.halving.stage else 1.0) for run in after)
-    return Prospect(n * sum(map(cost, chain)), reuse, pruned)
+    return Prospect(naive, reuse, pruned, again or 0.0)
 
 
 def _varies(own: Sequence[StageRun], sweep: Sweep) -> bool:

@@ -127,7 +127,7 @@ class Listener:
         if step is not None and not 0 < step <= high - low:
             what = f"found a step of {step:g}"
             raise ConfigError(f"{self.where}: {name}", what, f"more than 0, {high - low:g} at most")
-        if log and step not in (None, 1):
+        if log and step is not None and (kind == "float" or step != 1):
             raise ConfigError(f"{self.where}: {name}", f"{found}, log, in steps of {step:g}", "log or steps, not both")
         self._note(name, Dimension(path=name, kind=kind, low=low, high=high, log=log, step=step))
         self.values[name] = low if self.bound == "low" else high
@@ -145,22 +145,28 @@ class Explored(Frozen):
 
 
 def explored(space: Space, base: Recipe, where: str) -> Explored:
-    """Listen to a space, choice by choice.  Raises ConfigError for what the base recipe cannot be changed by.
+    """Listen to a space, then try it on a recipe.  Raises ConfigError for what the base cannot be changed by.
 
-    All combinations of choices are listened to, MOST at most, and the first of them tried on the recipe; a few
-    changes away from the first choices come before many.  `where` names the space in errors.
+    The first combinations of choices are tried, TRIED at most.  `where` names the space in errors.
+    """
+    dimensions, found = listened(space, where)
+    corners = [tried(base, where, one.changes) for one in found[: 2 * TRIED]]
+    return Explored(dimensions=dimensions, corners=tuple(corners))
+
+
+def listened(space: Space, where: str) -> tuple[tuple[Dimension, ...], list[Heard]]:
+    """A space's parameters, and all it said, with every combination of choices, MOST at most.
+
+    A few changes away from the first choices come before many.  Raises ConfigError for a space that is none.
     """
     waiting: deque[Changes] = deque([{}])
     met: set[frozenset[tuple[str, Any]]] = set()
     known: dict[str, Dimension] = {}
     found: list[Heard] = []
-    corners: list[Recipe] = []
     while waiting and len(found) < 2 * MOST:
         script = waiting.popleft()
         for one in (heard(space, where, script, bound) for bound in BOUNDS):
             found.append(one)
-            if len(corners) < 2 * TRIED:
-                corners.append(tried(base, where, one.changes))
             for path, dimension in one.asked.items():
                 one_range(where, known.setdefault(path, dimension), dimension)
             met.add(frozenset(one.chosen.items()))
@@ -172,8 +178,7 @@ def explored(space: Space, base: Recipe, where: str) -> Explored:
             raise ConfigError(where, f"{many} choices", f"{TRIED} at most: every one is tried before anything starts")
     if not known:
         raise ConfigError(where, "asks for nothing", "trial.suggest_float('self_training.distil', 0.1, 1.0), say")
-    whole = [d.model_copy(update={"when": conditions(d, known, found)}) for d in known.values()]
-    return Explored(dimensions=tuple(whole), corners=tuple(corners))
+    return tuple(d.model_copy(update={"when": conditions(d, known, found)}) for d in known.values()), found
 
 
 class Heard(NamedTuple):
@@ -203,6 +208,10 @@ def tried(base: Recipe, where: str, changes: Changes) -> Recipe:
     for path in changes:
         if path in ("seed", "name"):
             raise ConfigError(f"{where}: {path}", "is not for a space to vary", "--confirm, which repeats with seeds")
+        stage, _, field = path.partition(".")
+        if path in ("sources", "targets") or (field and stage in base.stages and base.stages[stage].scores()):
+            what = "is not for a space to vary: trials would be measured by different yardsticks"
+            raise ConfigError(f"{where}: {path}", what, "a sweep each, by --set and --name")
     try:
         recipe = override(base, changes)
     except ConfigError as failure:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from diga.differences import fields
 from diga.errors import ConfigError, expected_one_of
 from diga.recipe import Recipe, override
 from diga.rows import Declared, Row
@@ -46,6 +47,11 @@ class Halving(Declared):
     rungs: tuple[int, ...] = Field(min_length=2, description="updates of that stage, the whole plan's last")
     eta: int = Field(ge=2)
     ends: bool = Field(True, description="whether it ends trials, or scores its rungs alone")
+
+    def updates(self, recipe: Recipe) -> int:
+        """Of a recipe's stage, carried out whole."""
+        plan: Plan = recipe.stages[self.stage].plan  # type: ignore[attr-defined]
+        return plan.steps
 
 
 class Confirm(Declared):
@@ -90,6 +96,14 @@ class Sweep(Declared):
         """Updates of the last training stage, rung by rung; None alone, without halving: as its plan says."""
         return self.halving.rungs if self.halving else (None,)
 
+    @property
+    def default(self) -> Changes | None:
+        """Trial 0: the base's own values of what would be asked for; None if they do not all lie in the space."""
+        own = fields(self.base)
+        asked = {d.path: d for d in self.dimensions if d.asked(own)}
+        inside = all(path in own and d.holds(own[path]) for path, d in asked.items())
+        return {path: own[path] for path in asked} if inside else None
+
     def recipe_of(self, changes: Mapping[str, Any], rung: int | None = None, name: str = "") -> Recipe:
         """The base with a setting; of a rung before the last, shortened, and scored for what the search asks alone."""
         recipe = override(self.base, {"name": name or f"{self.base.name} of {self.name}"} | dict(changes))
@@ -127,7 +141,8 @@ class Sweep(Declared):
     def layout(self) -> dict[str, Any]:
         """The declaration as JSON, for records."""
         flat = self.model_dump(mode="json", exclude={"base", "name"})
-        return flat | {"base": self.base.name, "seed": self.seed, "naive_steps": self.naive_steps}
+        known = {"base": self.base.name, "seed": self.seed, "naive_steps": self.naive_steps}
+        return flat | known | {"default": self.default}
 
     @property
     def naive_steps(self) -> int:
@@ -146,6 +161,9 @@ def objective(name: str, base: Recipe) -> Objective:
     domains = scored(base)
     if name == "target":
         return Objective(name=name, metric=f"{domains[0]}/plain/last/miou", direction="max", oracle=True)
+    if name == "source" and base.sources[0] not in scored(with_source(base)):
+        what = f"source, and {base.sources[0]!r} is not scored"
+        raise ConfigError("--objective", what, "target, or one that needs no labels: agreement, say")
     if name == "source":
         return Objective(name=name, metric=f"{base.sources[0]}/plain/last/miou", direction="max")
     if name == "compute":

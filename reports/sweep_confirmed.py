@@ -9,14 +9,13 @@ from diga.report import ablation, cells, search, sentences
 from diga.report.ablation import Shown
 from diga.report.cells import PERCENT
 from diga.report.records import Records
-from diga.report.search import Search
+from diga.report.search import READS, Search
 from diga.report.statistics import between
 from diga.report.table import Cell, Column, Table, number
+from diga.sweep import DEFAULT
 
 SAYS = {
-    "search": (
-        "Search: what the trial scored with the search's own seed, by which it was chosen; of the default, trial 0."
-    ),
+    "search": "Search: what the trial scored with the search's own seed, by which it was chosen.",
     "shrunk": "Shrinkage: the confirmed mean less the score in the search: what of that was luck, where below zero.",
 }
 WORDS = {"holds": "told apart from", "open": "not compared over seeds with"}
@@ -55,6 +54,8 @@ def _searched(found: Search) -> dict[str, float]:
     """What every row scored in the search, in percent, by the metric of the study."""
     values = found.values(search.target(found.known))
     rows = {row.label: _number(row.label) for row in found.known.rows}
+    if found.told.get("default", {}) is None:  # trial 0 is another setting then
+        rows.pop(DEFAULT, None)
     return {label: PERCENT * values[n] for label, n in rows.items() if n in values}
 
 
@@ -65,6 +66,8 @@ def _notes(records: Records, found: Search) -> Iterator[str]:
         return
     seeds = ", ".join(map(str, confirm["seeds"]))
     yield f"The search had seed {found.told['seed']}; the best {confirm['top']} and the default have seeds {seeds}."
+    if found.told.get("default", {}) is None:
+        yield "The base lies outside the space: the search has no trial of it."
     if len(records.rows) < 2:
         yield "Nothing has been confirmed yet."
     yield from ablation.lacking_note(records)
@@ -91,6 +94,7 @@ def _winner(records: Records, metric: str) -> Iterator[str]:
     low, high = (number(PERCENT * bound, 2, signed=True) for bound in (step.low, step.high))
     interval = f" (95 % interval of their difference [{low}, {high}])" if step.n >= 2 else ""
     yield (
-        f"By confirmed mean the winner is {first}, {number(cell.mean, 2)}{spread} (n = {cell.n}), "
+        f"By confirmed mean, which reads {READS} whatever was searched for, the winner is {first}, "
+        f"{number(cell.mean, 2)}{spread} (n = {cell.n}), "
         f"{WORDS.get(step.verdict, 'not told apart from')} the next, {second}{interval}."
     )

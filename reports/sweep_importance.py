@@ -39,7 +39,7 @@ def table(records: Records) -> Table:
     order = sorted(found.dimensions, key=lambda d: -max(shares[m].get(d.path, 0.0) for m in METHODS))
     return Table(
         title="What mattered",
-        caption=f"{search.caption(found)} Importance for {found.main.name}, of trials that are done.",
+        caption=f"{search.caption(found)} Importance for {found.main.name}, of trials {found.compared.which}.",
         label=f"importance-{records.name}",
         columns=columns,
         rows=tuple(_row(found, dimension, shares) for dimension in order),
@@ -51,14 +51,14 @@ def _row(found: Search, dimension: Dimension, shares: Shares) -> Row:
     path = dimension.path
     known = (shares[m].get(path) for m in METHODS)
     told = (Cell(status="n/a") if share is None else Cell(mean=PERCENT * share) for share in known)
-    asked = sum(path in found.params[n] for n in found.scores(found.main))
+    asked = sum(path in found.params[n] for n in found.compared.values)
     return Row(key=path, cells=(Cell(text=path), Cell(text=dimension.told()), *told, Cell(mean=asked)))
 
 
 def _notes(found: Search, shares: Shares) -> Iterator[str]:
-    n = len(found.scores(found.main))
+    n = len(found.compared.values)
     if not any(shares.values()):
-        yield f"{n} trials are done: nothing is said of fewer than {importance.LEAST}, or of trials that are all alike."
+        yield f"{n} trials are done: nothing is said of fewer than {search.ENOUGH}, or of trials that are all alike."
         return
     yield from ABOUT.values()
     if n < MANY:
@@ -68,5 +68,7 @@ def _notes(found: Search, shares: Shares) -> Iterator[str]:
     if paths := importance.conditional(found):
         names = ", ".join(found.names[path] for path in paths)
         yield f"fANOVA leaves out what some trials were not asked for: {names}."
-    if "pruned" in found.status.values():
+    if found.compared.values.keys() != found.scores(found.main).keys():
+        yield "Too few trials were carried out whole; how well that rung ranks them is in the sweep's own table."
+    elif "pruned" in found.status.values():
         yield "Trials that were ended at a rung are not counted: those were the worse ones."

@@ -22,4 +22,4 @@ def adversarial(trial: Trial) -> None:
     """What the judge counts, how fast it learns, how fast the student does."""
     trial.suggest_float("warm_up.adversarial", 1e-4, 1e-1, log=True)
     trial.suggest_float("warm_up.judge_plan.lr", 1e-5, 1e-3, log=True)
-    trial.suggest_float("warm_up.plan.lr", 5e-4, 1e-2, log=True)
+    trial.suggest_float("warm_up.plan.lr", 1e-4, 1e-2, log=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from diga.space import Trial
 
-KINDS = ("classes", "cut", "grid", "noise")
+KINDS = ("classes", "cut", "grid", "noise", "cow", "fourier")
 
 
 def cut_path(trial: Trial) -> None:
@@ -27,14 +27,14 @@ def path(trial: Trial, stage: str) -> None:
     """A path: its mask, whom it trusts and how far, how slow its teacher is, how hard the mixed image is disturbed."""
     kind = trial.suggest_categorical(f"{stage}.mask.kind", KINDS)
     trial.suggest_float(f"{stage}.mask.fraction", 0.2, 0.8)
-    if kind in ("grid", "noise"):
+    if kind in ("grid", "noise", "cow"):
         trial.suggest_int(f"{stage}.mask.side", 4, 16, log=True)
     trust = trial.suggest_categorical(f"{stage}.trust", ("fraction", "pixel", "one"))
     if trust != "one":
         trial.suggest_float(f"{stage}.threshold", 0.5, 0.99)
     trial.suggest_float(f"{stage}.ema", 0.9, 0.999)
     trial.suggest_float(f"{stage}.photometric.strength", 0.0, 0.5)
-    trial.suggest_float(f"{stage}.plan.lr", 2.5e-4, 8e-3, log=True)
+    trial.suggest_float(f"{stage}.plan.lr", 5e-5, 8e-3, log=True)
 
 
 def student(trial: Trial) -> None:
@@ -45,4 +45,4 @@ def student(trial: Trial) -> None:
     trial.suggest_categorical("student_1.rectify", ("probabilities", "logits"))
     trial.suggest_float("student_1.temperature", 0.25, 4.0, log=True)
     trial.suggest_float("student_1.photometric.strength", 0.0, 0.5)
-    trial.suggest_float("student_1.plan.lr", 2.5e-4, 8e-3, log=True)
+    trial.suggest_float("student_1.plan.lr", 5e-5, 8e-3, log=True)

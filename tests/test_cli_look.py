@@ -246,3 +246,12 @@ def test_data_make_writes_once(tmp_path, monkeypatch):
     code, _, errors = tiny.typed(tmp_path, *words, "--gap", "0.1")
     assert code == 2
     assert "was made with gap=0.7" in errors
+
+
+def test_show_of_a_space_is_what_it_varies_and_when(home):
+    told = said(home, "show", "diga.warm_up")
+    assert re.search(r"warm_up.distil\W+0.05 to 2, log", told)
+    assert re.search(r"warm_up.mask.side\W+4 to 16, whole, log\W+warm_up.mask.kind is grid or", told)
+    found = {one["path"]: one for one in json.loads(said(home, "show", "diga.warm_up", "--json"))}
+    assert found["warm_up.mask.side"]["when"] == {"warm_up.mask.kind": ["grid", "noise", "cow"]}
+    assert "did you mean 'diga.warm_up'?" in tiny.typed(home, "show", "diga.warm_upp")[2]

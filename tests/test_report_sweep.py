@@ -202,7 +202,7 @@ def test_confirmation_is_paired_with_the_default_and_says_what_was_luck(known: R
     first, winner = sweep_confirmed.verdicts(known)[0], sweep_confirmed.verdicts(known)[-1]
     assert facts.claim(first).verdict == "holds"
     best = max(labels, key=lambda label: np.mean(list(values[label].values())))
-    assert winner.startswith(f"By confirmed mean the winner is {best}, ")
+    assert f"reads labels of the target whatever was searched for, the winner is {best}, " in winner
 
 
 def test_without_a_confirmation_it_says_how_to_have_one() -> None:
@@ -211,6 +211,48 @@ def test_without_a_confirmation_it_says_how_to_have_one() -> None:
     assert facts.missing(known) == []
     assert facts.progress(known) == {"done": 0}
     assert known.warnings == ()
+
+
+def test_a_base_that_the_search_has_no_trial_of_has_no_score_of_it() -> None:
+    """Trial 0 is then a setting like others."""
+    spec = make_sweep.sweep()
+    inside, outside = (
+        make_sweep.in_memory(spec.declared(default=told)) for told in ({"self_training.ema": 0.99}, None)
+    )
+    scored = {told: column(sweep_confirmed.table(of), "search") for told, of in (("in", inside), ("out", outside))}
+    assert scored["in"]["default"] == f"{100 * make_sweep.trial(0).metrics[TARGET]:.1f}"
+    assert scored["out"] == scored["in"] | {"default": "--"}
+    assert "lies outside the space" in " ".join(sweep_confirmed.table(outside).notes)
+
+
+def test_what_was_saved_is_of_the_trials_that_are_over() -> None:
+    """A search that was stopped early has not saved what it has not searched."""
+    spec = make_sweep.sweep()
+    few = make_sweep.in_memory(spec.changed(lambda t: t if t.number < 6 else None))
+    computed = int(sum(make_sweep.trial(n).metrics["cost/steps"] for n in range(6)))
+    (said,) = search.saved(search.of(few))
+    assert f"Updates computed: {computed:,}; 6 chains, each whole and alone, would take 5,400" in said
+
+
+def test_of_few_whole_trials_what_mattered_is_said_of_a_rung() -> None:
+    """With halving few trials are carried out whole; those of a rung can be compared with each other."""
+
+    def early(one: Trial) -> Trial:
+        score = -abs(math.log(one.params["self_training.distil"] / 0.3))
+        rungs = {25: score} | ({100: score} if one.number < 5 else {})
+        done = one.number < 3
+        metrics = {"objective/target": 1.0} if done else {}
+        return make_records.replace(one, status="done" if done else "pruned", rungs=rungs, metrics=metrics)
+
+    found = search.of(known := make_sweep.in_memory(make_sweep.sweep(40).changed(early)))
+    assert found.compared.which == "at the rung of 25 updates"
+    assert found.compared.values.keys() == set(range(40))
+    assert len(found.scores(found.main)) == 3
+    for method in importance.METHODS:
+        shares = importance.importances(found, method)
+        assert max(shares, key=lambda path: shares[path]) == "self_training.distil", method
+    assert "at the rung of 25 updates" in sweep_importance.table(known).caption
+    assert "Too few trials were carried out whole" in " ".join(sweep_importance.table(known).notes)
 
 
 def test_each_criterion_chooses_its_own_best(known: Records, found: search.Search) -> None:

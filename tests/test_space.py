@@ -16,22 +16,23 @@ import search_spaces
 from diga.cli.searching import spaces
 from diga.errors import ConfigError
 from diga.recipe import Recipe, override
+from diga.registry import names_in
 from diga.space import Dimension, Explored, Space, differences, explored
-from experiments import ddb, gta5_cityscapes
-from experiments.diga import streets, table3, table4
+from experiments import baselines, ddb, gta5_cityscapes
+from experiments.diga import streets
 
 WHOLE = streets()
-ROWS = {row.label: row.recipe for study in (table3(), table4(), gta5_cityscapes.table1()) for row in study.rows}
-ADVERSARIAL = next(r for r in ROWS.values() if type(r.stages["warm_up"]).__name__ == "AdversarialWarmUp")
 ONE_ROUND = (ddb.streets(1), ddb.gta5_cityscapes(1))
 BASES = {  # on streets, and at the paper's size
     "diga.warm_up": (WHOLE, gta5_cityscapes.diga(), gta5_cityscapes.official(), gta5_cityscapes.generalization()),
     "diga.self_training": (WHOLE, gta5_cityscapes.diga(), gta5_cityscapes.official()),
+    "diga.labels": (WHOLE, gta5_cityscapes.diga(), gta5_cityscapes.official()),
+    "diga.length": (WHOLE,),
     "ddb.cut_path": (ddb.streets(), ddb.gta5_cityscapes(), ddb.official(), *ONE_ROUND),
     "ddb.class_path": (ddb.streets(), ddb.gta5_cityscapes(), ddb.official(), *ONE_ROUND),
     "ddb.student": (ddb.streets(), ddb.gta5_cityscapes(), ddb.official(), *ONE_ROUND),
-    "baselines.source_only": (table3().rows[0].recipe, gta5_cityscapes.table1().rows[0].recipe),
-    "baselines.adversarial": (ADVERSARIAL,),
+    "baselines.source_only": (baselines.source_only(), gta5_cityscapes.table1().rows[0].recipe),
+    "baselines.adversarial": (baselines.adversarial(),),
 }
 
 
@@ -99,8 +100,9 @@ def test_every_number_and_choice_of_a_space_is_a_literal() -> None:
 )
 def test_a_masks_own_parameters_are_asked_for_with_that_mask_alone(name: str, at: str) -> None:
     found = by_path(spaces()[name])
-    assert found[f"{at}.side"].when == {f"{at}.kind": ("grid", "noise")}
-    assert found[f"{at}.fraction"].when == {f"{at}.kind": ("classes", "cut", "grid", "noise")}
+    assert found[f"{at}.side"].when == {f"{at}.kind": ("grid", "noise", "cow")}
+    assert found[f"{at}.fraction"].when == {f"{at}.kind": ("classes", "cut", "grid", "noise", "cow", "fourier")}
+    assert set(found[f"{at}.kind"].choices) == names_in("diga.ops.masks")
     assert found[f"{at}.kind"].when == {}
     rest = {d.path for d in found.values() if d.when}
     assert rest == {f"{at}.side", f"{at}.fraction"}

@@ -12,7 +12,7 @@ import pytest
 from diga.errors import ConfigError, DataError, DigaError, Diverged, StorageError
 from diga.launch.references import referred
 from diga.launch.storage import folder_of
-from diga.launch.sweeps import default, shared
+from diga.launch.sweeps import shared
 from diga.launch.tracking import Tracker
 from diga.launch.trial_mirror import unclaimed
 from diga.launch.tried import Tried
@@ -80,7 +80,7 @@ def test_the_first_trial_is_the_base_as_it_is(place: Place) -> None:
     assert tried[0].changes == {PATH: 2e-3, "self_training.mix.kind": "classes"}
     assert tried[0].outcome.cell == place.stage_runs(searching.base())[-1].fingerprint
     outside = searching.sweep(2, whole=searching.base(self_training__plan__lr=0.5), name="outside")
-    assert default(outside) is None
+    assert outside.default is None
     tried, _ = carried_out(outside, place)
     assert all(1e-4 <= one.changes[PATH] <= 1e-1 for one in tried)
 

@@ -11,11 +11,12 @@ import typer
 from rich.table import Column, Table
 
 from diga.cli.console import catalogue, out, recipe_of, study_of
-from diga.cli.searching import spaces
+from diga.cli.searching import space_of, spaces
 from diga.cli.work import Changes
-from diga.errors import ConfigError
+from diga.errors import ConfigError, expected_one_of
 from diga.recipe import Recipe, dumps, plain
 from diga.registry import names_in
+from diga.space import Dimension, listened
 from diga.study import Study
 
 
@@ -35,25 +36,37 @@ def list_() -> None:
 
 
 def show(
-    name: Annotated[str | None, typer.Argument(help="A recipe, a study, or the fingerprint of a stage run.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe, a study, a space, or the fingerprint of a stage run.")
+    ] = None,
     file: Annotated[Path | None, typer.Option("--recipe", help="JSON of a resolved recipe.")] = None,
     changes: Changes = None,
     seed: Annotated[int | None, typer.Option(help="The recipe's seed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The resolved recipe, every default written out.")] = False,
 ) -> None:
-    """Show a recipe's resolved values, a study's rows, or what a stage run is made of.
+    """Show a recipe's resolved values, a study's rows, a space's parameters, or what a stage run is made of.
 
     diga show diga:streets             every value, by the path --set takes
     diga show diga:table3              rows, their components and their stages
+    diga show diga.self_training       what a sweep of it varies, and how far
     diga show 3fa9c1                   manifest of the stage run that starts so
     diga show diga:streets --json      what `diga run --recipe` runs again
     """
-    if name in catalogue(Study):
+    if name in spaces():
+        dimensions, _ = listened(space_of(str(name)), f"space {name}")
+        out.print_json(json.dumps([d.model_dump(mode="json") for d in dimensions])) if as_json else out.print(
+            dimensions_of(str(name), dimensions)
+        )
+    elif name in catalogue(Study):
         study = study_of(str(name), changes or [], None)
         out.print_json(json.dumps(study.layout())) if as_json else out.print(rows_of(study))
     elif name and (found := fingerprints(name)):
         out.print_json(json.dumps(found))
     else:
+        if name and name not in (known := [*catalogue(Recipe), *catalogue(Study), *spaces()]):
+            raise ConfigError(
+                name, "no such recipe, study or space", f"{expected_one_of(name, known)}; see `diga list`"
+            )
         recipe = recipe_of(name, file, changes or [], seed)
         out.print(dumps(recipe), markup=False) if as_json else out.print(tree(recipe))
 
@@ -92,6 +105,15 @@ def leaves(value: dict[str, Any], path: str) -> Iterable[tuple[str, Any]]:
             yield from leaves(inner, f"{path}.{key}")
         else:
             yield f"{path}.{key}", inner
+
+
+def dimensions_of(name: str, dimensions: Iterable[Dimension]) -> Table:
+    """A space as a table: paths, what they are drawn from, and the choices under which alone they are asked for."""
+    table = Table(Column("path", no_wrap=True), "from", "when", title=name)
+    for one in dimensions:
+        when = "; ".join(f"{path} is {' or '.join(map(str, choices))}" for path, choices in one.when.items())
+        table.add_row(one.path, one.told(), when)
+    return table
 
 
 def rows_of(study: Study) -> Table:

@@ -28,12 +28,14 @@ def plan_sweep(typed: Typed, gpus: int, budget: float | None) -> None:
     tell_chain(chain, common, past)
     steps = prospect(found.sweep, chain, common, lambda run: float(run.steps))
     time = prospect(found.sweep, chain, common, lambda run: past.estimates[run.fingerprint].seconds or 0.0)
+    there = sum(past.estimates[f].seconds or 0.0 for f in common & past.past.kept.keys())
     unknown = past.hours(chain)[1]
     out.print(table(found, steps, time, bool(unknown)))
     if unknown:
         out.print(f"  not counted, for nothing is known of them: {', '.join(run.kind for run in unknown)}")
-    tell_wall(found, time, gpus)
-    keep_to(typed.space, time.planned / 3600, budget, bool(unknown))
+    left = time.planned - there + time.confirming
+    tell_wall(found, left, gpus)
+    keep_to(typed.space, left / 3600, budget, bool(unknown))
 
 
 def of_space(found: Declared) -> Table:
@@ -64,6 +66,9 @@ def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table
         comes = " → ".join(f"{n:.3g}" for n in reaching(found.sweep))
         rungs = " → ".join(map(str, found.sweep.halving.rungs))
         ways.append((f"and rungs: {comes} trials to {rungs} updates", steps.pruned, time.pruned))
+    if confirm := found.sweep.confirm:
+        what = f"confirmation: {confirm.top} trials and the default, {len(confirm.seeds)} seeds each"
+        ways.append((what, steps.confirming, time.confirming))
     for way, updates, seconds in ways:
         share = f"1/{steps.naive / updates:.3g}" if updates else ""
         told = (f"{spoken(seconds)}{' and more' if more else ''}") if seconds else "unknown"
@@ -71,13 +76,11 @@ def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table
     return shown
 
 
-def tell_wall(found: Declared, time: Prospect, gpus: int) -> None:
-    """How long it would take with so many trials at once."""
-    if time.planned:
-        out.print(f"{gpus} at once: over after about {spoken(time.planned / gpus)}, the confirmation not counted")
-    if found.sweep.confirm:
-        confirm = found.sweep.confirm
-        out.print(f"confirmation: the default and {confirm.top} trials with {len(confirm.seeds)} seeds each")
+def tell_wall(found: Declared, left: float, gpus: int) -> None:
+    """How long it would take with so many trials at once, what is in the store already left out."""
+    if left:
+        too = ", the confirmation too" if found.sweep.confirm else ""
+        out.print(f"{gpus} at once: over after about {spoken(left / gpus)}{too}")
 
 
 def keep_to(name: str, hours: float, budget: float | None, unknown: bool) -> None:

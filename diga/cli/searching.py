@@ -90,6 +90,9 @@ def declared(typed: Typed) -> Declared:
     heard = explored(function, base, f"space {typed.space}")
     objectives = tuple(objective(one, base) for one in dict.fromkeys(typed.objectives))
     prune = typed.prune or ("asha" if len(objectives) == 1 else "none")
+    rungs = halving(base, *two(typed.rungs), prune == "asha") if prune != "none" else None
+    if rungs and any(rungs.updates(corner) != rungs.updates(base) for corner in heard.corners):
+        raise ConfigError("--prune", f"the space varies {rungs.stage}.plan.steps", "none: rungs are of one length")
     sweep = Sweep(
         name=typed.name or typed.space,
         space=typed.space,
@@ -98,7 +101,7 @@ def declared(typed: Typed) -> Declared:
         objectives=objectives,
         trials=typed.trials,
         sampler=typed.sampler,
-        halving=halving(base, *two(typed.rungs), prune == "asha") if prune != "none" else None,
+        halving=rungs,
         confirm=confirm(typed.confirmed, base.seed),
     )
     return Declared(sweep, function, heard)
@@ -120,10 +123,11 @@ def scored_on_source(base: Recipe, objectives: list[str]) -> Recipe:
 
     need_streets(base, data_root())
     whole = with_source(base)
-    if "source" in objectives:
-        return whole
     try:
         there = all(domain(name, data_root()).samples("val", True) for name in base.sources if "@" not in name)
     except DataError:
-        return base
+        there = False
+    if "source" in objectives and not there:
+        what = f"no validation images of {', '.join(base.sources)}"
+        raise DataError("--objective source", what, "target, or one that needs no labels: agreement, say")
     return whole if there else base

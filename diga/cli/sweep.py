@@ -44,7 +44,8 @@ def sweep(
     changes: Changes = None,
     seed: Annotated[int | None, typer.Option(help="Of the search: its sampler's and its trials'.")] = None,
     budget: Annotated[
-        float, typer.Option(min=0, help="GPU-hours, or hours of a worker without one, after which none is begun.")
+        float,
+        typer.Option(min=0, help="GPU-hours, or hours of a worker, after which no trial and no confirmation is begun."),
     ] = float("inf"),
     learn: Annotated[
         bool, typer.Option("--learn/--no-learn", help="Start from what other sweeps have measured of the same.")
@@ -72,7 +73,7 @@ def sweep(
 
     What trials share is computed once. With [bold]asha[/bold] a trial is first carried out with fewer updates
     of its last training stage, its learning rate decayed to their end, and goes on if it is among
-    the best there. The first trial is the base as it is. What failed or diverged is never best.
+    the best there. The first trial is the base as it is, if that lies in the space. What failed is never best.
     """
     wanted = objectives or ["target"]
     found = declared(Typed(space, base, changes or [], seed, name, trials, wanted, sampler, prune, rungs, confirmed))
@@ -82,7 +83,8 @@ def sweep(
     crew = crew_of(inline, address, at_once, room.cpus, room.gpus, workers, [], found.sweep.study({}))
     hands = alone if inline else on_ray(address, room, at_once)
     where = None if inline else given(address)
-    search(found, storage, store_of(tracking), hands, crew, (budget, room.gpus * max(1, workers), learn), where)
+    each = max(1, workers) * (room.gpus or 1.0)
+    search(found, storage, store_of(tracking), hands, crew, (budget, each, learn), where)
 
 
 def room_of(sweep: Sweep, pack: bool, cpus: float, gpus: float, workers: int) -> Resources:
@@ -160,7 +162,9 @@ def search(
         tried = searching(tracker, carry, watch, Terms(*terms), provenance.tags(), provenance.artifacts())
     if searching.trouble:
         print(f"warning: MLflow lacks trials: {searching.trouble}; type the same command again", file=sys.stderr)
-    best = searching.best(tried)
+    best = searching.best(tried) if searching.hours(terms[1]) < terms[0] else {}
+    if sweep.confirm and not best and any(one.done for one in tried):
+        out.print("not confirmed: the budget is spent, or no setting but the default's was carried out whole")
     states = carried_out(sweep.study(best), uri, crew, order="seeds")[0] if best else {}
     conclude(sweep, tried, states.get("failed", 0), uri)
 

@@ -106,5 +106,5 @@ def alone(course: Course, place: Place, launch: Launch, origin: Mapping[str, str
                 raise Outdone
 
         with suppress(Outdone):
-            attempt(course.ledger.sweep, taken.changes, place, launch, origin, tell)
+            attempt(course.ledger.sweep, taken.changes, place, launch, origin, tell, course.ledger.called(number))
         course.end(number)

@@ -10,25 +10,24 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from diga.errors import ConfigError, shown
-from diga.files import write_whole
-from diga.launch.storage import Draws, one_at_a_time, patiently, sampler_of
+from diga.launch.declared import settled
+from diga.launch.storage import Draws, distribution, one_at_a_time, patiently, sampler_of
 from diga.launch.tried import Outcome, Tried
 from diga.lease import Lease
-from diga.space import Changes, Dimension, Space, differences
+from diga.space import Changes, Space
 from diga.sweep import Sweep
 
-DECLARED, DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "declared", "driver", "number", "outcome", "known", "extra"
+DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "driver", "number", "outcome", "known", "extra"
 FAILS = "fails"  # the constraint that a setting breaks which has no score
 T = TypeVar("T")
 
@@ -106,35 +105,15 @@ class Ledger:
     # --- declared ----------------------------------------------------------------------------
 
     def declare(self, question: str) -> None:
-        """Say what is searched, once.  Raises ConfigError where the storage has a sweep of this name and another kind.
+        """Say what is searched, once.  Raises ConfigError where there is a sweep of this name and another kind.
 
         question: what a trial's value means beside its setting, as a digest.
         """
-        told = {
-            "question": question,
-            "dimensions": [d.model_dump(mode="json") for d in self.sweep.dimensions],
-            "rungs": self.sweep.halving and list(self.sweep.halving.rungs),
-        }
+        self.id = self._locked(partial(settled, self.study, self.sweep, question, self.folder, self.where))
 
-        def work() -> None:
-            before = self.study.user_attrs.get(DECLARED)
-            if before is None:
-                self.id = uuid.uuid4().hex[:12]
-                write_whole(self.folder / "id", self.id.encode())
-                self.study.set_user_attr(DECLARED, told | {"id": self.id})
-            else:
-                _same(self.sweep.name, before, told)
-                self._at_home(before["id"])
-
-        self._locked(work)
-
-    def _at_home(self, known: str) -> None:
-        """Raises ConfigError where the trials are computed in another run home: drivers meet in their own alone."""
-        file = self.folder / "id"
-        if not file.exists() or file.read_text() != known:
-            what = "its trials are in another run home"
-            raise ConfigError(f"sweep {self.sweep.name!r}", what, "that one as DIGA_HOME, or --name")
-        self.id = known
+    def called(self, number: int) -> str:
+        """A trial's name among those of all sweeps."""
+        return f"{self.id}#{number}"
 
     def feed(self, points: Sequence[tuple[str, Changes, Sequence[float]]]) -> int:
         """Enter settings that other sweeps have measured, each with where it is from; how many are new."""
@@ -143,7 +122,7 @@ class Ledger:
             there = {t.user_attrs.get(KNOWN) for t in self._trials()}
             fresh = [point for point in points if point[0] not in there]
             for source, changes, values in fresh:
-                dimensions = {d.path: _distribution(d) for d in self.sweep.dimensions if d.path in changes}
+                dimensions = {d.path: distribution(d) for d in self.sweep.dimensions if d.path in changes}
                 trial = optuna.trial.create_trial(
                     params=changes, distributions=dimensions, values=list(values), user_attrs={KNOWN: source}
                 )
@@ -249,13 +228,14 @@ class Ledger:
         self._mine.pop(number, None)
 
     def _tell(self, trial: int, outcome: Outcome) -> None:
-        """Samplers do not look at a trial of Optuna's state FAIL, and would come back to settings that cannot be
-        trained; one that broke a constraint is to them worse than any other.
+        """Samplers do not look at a trial of Optuna's state FAIL: one whose worker died says nothing of its setting.
+
+        They would come back for ever to settings that cannot be trained; a broken constraint is worse than any value.
         """
-        done = outcome.status == "done"
-        state = TrialState.COMPLETE if done else TrialState.PRUNED
+        done, dead = outcome.status == "done", outcome.failure == "death"
+        state = TrialState.COMPLETE if done else TrialState.FAIL if dead else TrialState.PRUNED
         values = [outcome.values[o.name] for o in self.sweep.objectives] if done else None
-        if outcome.status == "failed":
+        if outcome.status == "failed" and not dead:
             optuna.Trial(self.study, trial).set_constraint(FAILS, 1.0)
         self.study.tell(self.study._storage.get_trial(trial).number, values, state, skip_if_finished=True)
 
@@ -268,6 +248,10 @@ class Ledger:
     def _own(self) -> list[FrozenTrial]:
         return [t for t in self._trials() if KNOWN not in t.user_attrs]
 
+    def mine(self) -> list[Tried]:
+        """Those that this driver has in hand."""
+        return [one for one in self.tried() if one.number in self._mine]
+
     def tried(self) -> list[Tried]:
         """Every trial of the sweep's own that has begun, by number."""
         own = [t for t in patiently(self._own, self.where) if NUMBER in t.user_attrs]
@@ -278,26 +262,3 @@ class Ledger:
             changes = trial.params | trial.user_attrs.get(EXTRA, {})
             found.append(Tried(trial.user_attrs[NUMBER], changes, dict(trial.params), outcome))
         return sorted(found, key=lambda one: one.number)
-
-
-def _same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises ConfigError, saying what differs, unless a sweep goes on as it began."""
-    spaces = [[Dimension.model_validate_json(json.dumps(d)) for d in one["dimensions"]] for one in (before, now)]
-    other = "--name, for a sweep of its own"
-    if told := differences(*spaces):
-        raise ConfigError(f"sweep {name!r}", f"there is one with another space: {'; '.join(told)}", other)
-    if before["question"] != now["question"]:
-        raise ConfigError(f"sweep {name!r}", "there is one with another base recipe, data or objective", other)
-    if before["rungs"] != now["rungs"]:
-        what = f"there is one with rungs {shown(before['rungs'])}, not {shown(now['rungs'])}"
-        raise ConfigError(f"sweep {name!r}", what, other)
-
-
-def _distribution(d: Dimension) -> Any:
-    """A parameter as Optuna has it."""
-    if d.kind == "categorical":
-        return optuna.distributions.CategoricalDistribution(d.choices)
-    if d.kind == "int":
-        low, high, step = int(d.low or 0), int(d.high or 0), int(d.step or 1)
-        return optuna.distributions.IntDistribution(low, high, log=d.log, step=step)
-    return optuna.distributions.FloatDistribution(d.low or 0.0, d.high or 0.0, log=d.log, step=d.step)

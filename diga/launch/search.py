@@ -62,7 +62,7 @@ class Settings(OptunaSearch):  # type: ignore[misc]
             self.asked = time.monotonic()
             return None
         self.numbers[trial_id] = taken.number
-        return {"number": taken.number, "changes": taken.changes}
+        return {"trial": self.course.ledger.called(taken.number), "changes": taken.changes}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: `Judge` is told first, and judges."""
@@ -105,7 +105,7 @@ def on_worker(
     def tell(told: Rung) -> None:
         tune.report(dict(told.values) | {TOLD: list(told)})
 
-    attempt(sweep, config["changes"], place, launch, origin, tell)
+    attempt(sweep, config["changes"], place, launch, origin, tell, config["trial"])
 
 
 @contextmanager

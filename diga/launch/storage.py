@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,9 +23,10 @@ from optuna.storages.journal._file import get_lock_file
 from sqlalchemy.exc import SQLAlchemyError
 
 from diga.errors import StorageError
-from diga.files import slug
+from diga.files import slug, write_whole
 from diga.launch.answers import first_line, without_password
 from diga.lease import POLL, Lease
+from diga.space import Dimension
 from diga.sweep import Sampler, Sweep
 
 JOURNAL = "journal.log"
@@ -41,6 +43,15 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 def folder_of(home: Path, name: str) -> Path:
     """What a sweep keeps under the run home, beside finished stages."""
     return home / "sweeps" / slug(name)
+
+
+def name_of(home: Path) -> str:
+    """The run home's own name, whatever its path is on this machine: made once."""
+    folder = home / "sweeps"
+    with one_at_a_time(folder):
+        if not (file := folder / "home.id").exists():
+            write_whole(file, uuid.uuid4().hex[:12].encode())
+        return file.read_text()
 
 
 def storage_at(url: str | None, folder: Path) -> BaseStorage:
@@ -127,7 +138,17 @@ def patiently(work: Callable[[], T], where: str, patience: float = PATIENCE) -> 
             time.sleep(AGAIN)
 
 
-# --- samplers --------------------------------------------------------------------------------
+# --- parameters and samplers ---------------------------------------------------------------------
+
+
+def distribution(d: Dimension) -> Any:
+    """A parameter as Optuna has it."""
+    if d.kind == "categorical":
+        return optuna.distributions.CategoricalDistribution(d.choices)
+    if d.kind == "int":
+        low, high, step = int(d.low or 0), int(d.high or 0), int(d.step or 1)
+        return optuna.distributions.IntDistribution(low, high, log=d.log, step=step)
+    return optuna.distributions.FloatDistribution(d.low or 0.0, d.high or 0.0, log=d.log, step=d.step)
 
 
 def sampler_of(sweep: Sweep, number: int, path: str = "") -> BaseSampler:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from diga.differences import fields
 from diga.errors import ConfigError, DigaError
 from diga.identity import Digest
 from diga.launch import storage
@@ -34,10 +33,12 @@ Hands = Callable[[Course], None]  # what carries trials out until there are none
 
 
 class Terms(NamedTuple):
-    """How far a search goes: hours after which no trial is begun, GPUs of one trial, whether others teach it."""
+    """How far a search goes: hours after which no trial is begun, what of GPUs (of workers, where it has none) a trial
+    occupies, whether others teach it.
+    """
 
     budget: float = float("inf")
-    gpus: float = 0.0
+    each: float = 1.0
     learn: bool = True
 
 
@@ -75,30 +76,30 @@ class Search:
         mirror = TrialMirror(tracker, self.sweep, self.place, self.question, self.ledger.id, tags or {})
         try:
             mirror.declare(artifacts or {})
-            taught = lessons(tracker, self.sweep, self.question) if terms.learn else []
+            taught = lessons(tracker, self.sweep, self.question, self.place) if terms.learn else []
         except REFUSALS as failure:
             raise refusal(tracker.uri, failure) from failure
         self.taught = self.ledger.feed(taught)
         self._default_first()
-        course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(terms.gpus) < terms.budget)
+        course = Course(self.ledger, self.place, self.shared, watch, lambda: self.hours(terms.each) < terms.budget)
         try:
             with self.ledger.alive(), every(TELLING, partial(self._tell, mirror)):
                 if self.ledger.open():
                     hands(course)
         except BaseException:
             with suppress(Exception):  # a record that cannot be written does not hold up a stop
-                mirror.abandon(self.ledger.tried())
+                mirror.abandon(self.ledger.mine())
             raise
         self._tell_all(mirror)
         if course.broken:
             with suppress(Exception):
-                mirror.abandon(self.ledger.tried())
+                mirror.abandon(self.ledger.mine())
             raise course.broken
         return self.ledger.tried()
 
     def _default_first(self) -> None:
         """The base's own setting is the first trial, where it lies in the space."""
-        if (changes := default(self.sweep)) is not None:
+        if (changes := self.sweep.default) is not None:
             self.ledger.enqueue(changes)
 
     def _tell(self, mirror: TrialMirror) -> None:
@@ -111,9 +112,9 @@ class Search:
             time.sleep(0.5)
         self.trouble = mirror.trouble
 
-    def hours(self, gpus: float) -> float:
+    def hours(self, each: float) -> float:
         """What the sweep's trials have computed, in hours of a GPU, or of a worker where they have none."""
-        return sum(one.outcome.seconds for one in self.ledger.tried()) / 3600 * max(gpus, 1.0)
+        return sum(one.outcome.seconds for one in self.ledger.tried()) / 3600 * each
 
     def best(self, tried: list[Tried]) -> dict[int, Changes]:
         """The trials to be confirmed, the best first, each setting once and the default never."""
@@ -141,11 +142,3 @@ def question(sweep: Sweep, cell: str) -> str:
     """What a setting's value means, as a digest: the base with its data and seed, and the objectives."""
     told = [cell, *((o.metric, o.direction) for o in sweep.objectives)]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-
-
-def default(sweep: Sweep) -> Changes | None:
-    """The base's own values of the parameters that would be asked for; None if they are not all in the space."""
-    own = fields(sweep.base)
-    asked = {d.path: d for d in sweep.dimensions if d.asked(own)}
-    inside = all(path in own and d.holds(own[path]) for path, d in asked.items())
-    return {path: own[path] for path in asked} if inside else None

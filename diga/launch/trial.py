@@ -20,6 +20,7 @@ from diga.plan import StageRun, digests, stage_runs
 from diga.sweep import COMPUTE, Sweep
 
 Tell = Callable[[Rung], None]
+MARK = "trial"  # of a manifest: the trial that computed the stage, as ledger#number
 
 
 class Unscored(ConfigError):
@@ -27,41 +28,65 @@ class Unscored(ConfigError):
 
 
 def attempt(
-    sweep: Sweep, changes: Mapping[str, Any], place: Place, launch: Launch, origin: Mapping[str, str], tell: Tell
+    sweep: Sweep,
+    changes: Mapping[str, Any],
+    place: Place,
+    launch: Launch,
+    origin: Mapping[str, str],
+    tell: Tell,
+    trial: str,
 ) -> None:
     """Carry out a setting, rung by rung, and tell what each came to.
 
     An error is told, not raised: it is this trial's alone.  `tell` may end the trial by raising something that is no
-    Exception.
+    Exception.  `trial` is written into the manifest of every stage that is computed for it: what it cost is known
+    even where a driver died before it could tell.
     """
+
+    def marked(*words: Any) -> dict[str, Any]:
+        return launch(*words) | {MARK: trial}
+
+    counted: set[str] = set()
     for rung in sweep.rungs:
-        told = carried_out(sweep, changes, rung, place, launch, origin)
+        told = carried_out(sweep, changes, rung, place, marked, origin, trial, counted)
         tell(told)
         if told.failure:
             return
 
 
 def carried_out(
-    sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place, launch: Launch, origin: Mapping[str, str]
+    sweep: Sweep,
+    changes: Mapping[str, Any],
+    rung: int | None,
+    place: Place,
+    launch: Launch,
+    origin: Mapping[str, str],
+    trial: str,
+    counted: set[str],
 ) -> Rung:
-    """One rung of a trial."""
+    """One rung of a trial; `counted` are stages whose cost an earlier rung has told, and this one adds its own."""
     last = rung in (None, sweep.rungs[-1])
-    mine: list[StageRun] = []
     chain: list[StageRun] = []
     at = ""
+
+    def spent() -> tuple[float, int]:
+        mine = [run for run in chain if run.fingerprint not in counted and made_for(place, run) == trial]
+        counted.update(run.fingerprint for run in mine)
+        seconds = sum(place.store.manifest(run.fingerprint)["meta"]["seconds"] for run in mine)
+        return float(seconds), sum(run.steps for run in mine)
+
     try:
         chain = chain_of(sweep, changes, rung, place)
         for run in chain:
             at = run.fingerprint
-            if carry_out(run, place, launch, origin=origin).how == "computed":
-                mine.append(run)
+            carry_out(run, place, launch, origin=origin)
         values = values_of(sweep, chain, place.store.folder(chain[-1].fingerprint))
     except Exception as failure:
         if os.environ.get("DIGA_DEBUG") and not isinstance(failure, DigaError):
             raise
         told, at = foreseen(failure, "trial"), UNSCORED if isinstance(failure, Unscored) else at
-        return Rung(rung or 0, last, {}, "", *spent(mine, place), failure=kind_of(told), error=str(told), at=at)
-    return Rung(rung or 0, last, values, chain[-1].fingerprint, *spent(mine, place), exaflop=exaflop(chain))
+        return Rung(rung or 0, last, {}, "", *spent(), failure=kind_of(told), error=str(told), at=at)
+    return Rung(rung or 0, last, values, chain[-1].fingerprint, *spent(), exaflop=exaflop(chain))
 
 
 def chain_of(sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: Place) -> list[StageRun]:
@@ -75,10 +100,11 @@ def digest_at(place: Place) -> Digest:
     return digests(place.data, place.manifests)
 
 
-def spent(mine: list[StageRun], place: Place) -> tuple[float, int]:
-    """Seconds and updates of the stages that this trial computed."""
-    seconds = sum(place.store.manifest(run.fingerprint)["meta"]["seconds"] for run in mine)
-    return float(seconds), sum(run.steps for run in mine)
+def made_for(place: Place, run: StageRun) -> str:
+    """The trial that computed a stage; nothing for one that is not there, or that no trial computed."""
+    if not place.store.has(run.fingerprint):
+        return ""
+    return str(place.store.manifest(run.fingerprint)["meta"].get(MARK, ""))
 
 
 def exaflop(chain: list[StageRun]) -> float | None:

@@ -11,6 +11,7 @@ from mlflow.entities import Metric
 
 from diga.errors import ConfigError
 from diga.launch.answers import first_line
+from diga.launch.storage import name_of
 from diga.launch.tracking import Tracker, published
 from diga.launch.trial import chain_of
 from diga.launch.tried import Outcome, Tried
@@ -29,17 +30,24 @@ class TrialMirror:
         self, tracker: Tracker, sweep: Sweep, place: Place, question: str, ledger: str, tags: Mapping[str, str]
     ) -> None:
         self.tracker, self.sweep, self.place, self.question, self.tags = tracker, sweep, place, question, tags
-        self.ledger, self.parent, self.trouble = ledger, "", ""
+        self.ledger, self.parent, self.trouble, self.home = ledger, "", "", name_of(place.home)
         self._told: dict[int, Outcome] = {}
         self._runs: dict[int, str] = {}
 
     def declare(self, artifacts: Mapping[str, str]) -> None:
-        """The sweep's own run.  Trials of an earlier sweep of its name, whose ledger is gone, are in no table more."""
+        """The sweep's own run.  Trials of an earlier sweep of its name, whose ledger is gone, are in no table more.
+
+        Raises ConfigError where the trials of that name are another run home's.
+        """
+        where = self.tracker.experiment(f"diga/{self.sweep.name}")
+        others = f"tags.kind = 'trial' AND tags.ledger != '{self.ledger}'"
+        gone = list(self.tracker.client.search_runs([where], others, max_results=10_000))
+        if homes := {run.data.tags.get("home", self.home) for run in gone} - {self.home}:
+            what = f"its trials in MLflow are of {len(homes)} other run home{'s' * (len(homes) > 1)}"
+            raise ConfigError(f"sweep {self.sweep.name!r}", what, "another --name, or that DIGA_HOME")
         tags = {"space": self.sweep.space} | dict(self.tags)
         self.parent = self.tracker.study(self.sweep.study({}), tags, dict(artifacts))
-        where = self.tracker.experiment(f"diga/{self.sweep.name}")
-        gone = f"tags.kind = 'trial' AND tags.ledger != '{self.ledger}'"
-        for run in self.tracker.client.search_runs([where], gone, max_results=10_000):
+        for run in gone:
             self.tracker.log(run.info.run_id, tags={"kind": "superseded trial"})
 
     def sync(self, tried: list[Tried]) -> int:
@@ -70,6 +78,7 @@ class TrialMirror:
             "space": self.sweep.space,
             "question": self.question,
             "ledger": self.ledger,
+            "home": self.home,
             "protocol": str(getattr(self.sweep.base.stages[self.sweep.base.needed()[-1]], "protocol", "")),
             PARENT: self.parent,
         }
@@ -135,8 +144,13 @@ def unclaimed(tracker: Tracker, name: str) -> None:
         raise ConfigError(f"sweep {name!r}", "there is a study of this name, which is no sweep", "another --name")
 
 
-def lessons(tracker: Tracker, sweep: Sweep, question: str) -> list[tuple[str, dict[str, Any], list[float]]]:
-    """Settings inside the space that other sweeps have measured by the same question: where from, setting, values."""
+def lessons(
+    tracker: Tracker, sweep: Sweep, question: str, place: Place
+) -> list[tuple[str, dict[str, Any], list[float]]]:
+    """Settings inside the space that other sweeps have measured by the same question: where from, setting, values.
+
+    Of a setting that a space answered with changes of its own, the recipe is another: it is none.
+    """
     client = tracker.client
     everywhere = [str(e.experiment_id) for e in client.search_experiments() if e.name.startswith("diga/")]
     asked = f"tags.kind = 'trial' AND tags.question = '{question}' AND tags.status = 'done'"
@@ -150,7 +164,9 @@ def lessons(tracker: Tracker, sweep: Sweep, question: str) -> list[tuple[str, di
         wanted = {d.path: d for d in sweep.dimensions if d.asked(told)}
         values = [run.data.metrics.get(f"objective/{o.name}") for o in sweep.objectives]
         fits = wanted.keys() == told.keys() and all(d.holds(told[path]) for path, d in wanted.items())
-        if fits and run.data.params.keys() == told.keys() and None not in values:
+        if not fits or run.data.params.keys() != told.keys() or None in values:
+            continue
+        if chain_of(sweep, told, None, place)[-1].fingerprint == run.data.tags["cell"]:
             source = f"{run.data.tags['study']} #{run.data.tags['trial']}"
             found.append((source, told, [float(v) for v in values if v is not None]))
     return found

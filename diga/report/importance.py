@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from diga.report.search import Search, tupled
+from diga.report.search import ENOUGH, Search, tupled
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from diga.space import Dimension
 
-LEAST = 8  # trials below which nothing is said
 Method = Literal["fANOVA", "PED-ANOVA"]
 METHODS: tuple[Method, ...] = ("fANOVA", "PED-ANOVA")
 
@@ -29,8 +28,8 @@ def importances(search: Search, method: Method) -> dict[str, float]:
 
     fANOVA leaves out whatever some trial was not asked for.
     """
-    values = search.scores(search.main)
-    if len(values) < LEAST or len(set(values.values())) < 2:
+    values = search.compared.values
+    if len(values) < ENOUGH or len(set(values.values())) < 2:
         return {}
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
@@ -47,8 +46,8 @@ def importances(search: Search, method: Method) -> dict[str, float]:
 
 
 def conditional(search: Search) -> list[str]:
-    """Paths that some finished trial was not asked for."""
-    values = search.scores(search.main)
+    """Paths that some trial of those was not asked for."""
+    values = search.compared.values
     return [path for path in search.paths if any(path not in search.params[n] for n in values)]
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diga.errors import ConfigError
 from diga.report import ablation, cells
@@ -21,7 +21,15 @@ if TYPE_CHECKING:  # and where they are used: reports of other studies need no r
     from diga.sweep import Halving, Objective
 
 COUNTS = ("label_free/vanished", "cost/")  # beginnings of metrics that are no shares
+ENOUGH = 8  # trials below which nothing is said of parameters
 READS = "labels of the target"
+
+
+class Compared(NamedTuple):
+    """The main objective of trials that can be compared, by number, and which trials those are."""
+
+    values: dict[int, float]
+    which: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +111,14 @@ class Search:
     def scores(self, objective: Objective) -> dict[int, float]:
         """Of every trial that is done, as an objective has it."""
         return self.values(OBJECTIVE + objective.name)
+
+    @cached_property
+    def compared(self) -> Compared:
+        """What settings are compared by: trials that are done or, of too few, those of the last rung with ENOUGH."""
+        done = Compared(self.scores(self.main), "that are done")
+        at = {steps: {n: r[steps] for n, r in self.rungs.items() if steps in r} for steps in self.early}
+        enough = [Compared(at[k], f"at the rung of {k} updates") for k in reversed(self.early) if len(at[k]) >= ENOUGH]
+        return done if len(done.values) >= ENOUGH or not enough else enough[0]
 
     @cached_property
     def ranked(self) -> list[int]:
@@ -197,12 +213,14 @@ def aims(search: Search) -> str:
 def saved(search: Search) -> Iterator[str]:
     """Updates that were computed, against every chain whole and alone."""
     trials = search.known.trials
-    steps = trials["cost/steps"].sum() if "cost/steps" in trials else 0
+    over = trials[trials["status"].isin(["done", "pruned", "failed"])]
+    steps = over["cost/steps"].sum() if "cost/steps" in over else 0
     if steps and (naive := search.told.get("naive_steps")):
-        less = number(100 * (1 - steps / naive), 0)
+        alone = naive / search.told["trials"] * len(over)
+        less = number(100 * (1 - steps / alone), 0)
         yield (
-            f"Updates computed: {int(steps):,}; {search.told['trials']} chains, each whole and alone, would take "
-            f"{int(naive):,}: {less} % less, by sharing stages and by ending trials."
+            f"Updates computed: {int(steps):,}; {len(over)} chains, each whole and alone, would take "
+            f"{int(alone):,}: {less} % less, by sharing stages and by ending trials."
         )
 
 

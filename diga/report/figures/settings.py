@@ -33,7 +33,7 @@ STRIP, ROOM = 0.26, 0.56  # inches of a choice, and around those of a parameter
 def responses(known: Records, _: Evidence, path: Path) -> str:
     """The main objective against every number of the space, with means of equally many trials."""
     found = search.of(known)
-    values = found.scores(found.main)
+    values = found.compared.values
     shown = [d for d in found.dimensions if d.kind != "categorical" and len(_points(found, d.path)) >= LEAST][:PANELS]
     if not shown:
         return ""
@@ -56,16 +56,16 @@ def responses(known: Records, _: Evidence, path: Path) -> str:
     several = any(len(_points(found, d.path)) < len(values) for d in shown)
     some = " A panel has the trials that were asked for its parameter." if several else ""
     return (
-        f"{found.main.name} against one parameter at a time, whatever the others were: a dot a trial that is done; "
-        f"black: means of equally many trials with Student's 95 % interval.{some} Where a sampler hoped for more there "
-        "are more dots, so a mean is not that of the space."
+        f"{found.main.name} against one parameter at a time, whatever the others were: a dot a trial, of those "
+        f"{found.compared.which}; black: means of equally many trials with Student's 95 % interval.{some} "
+        "Where a sampler hoped for more there are more dots, so a mean is not that of the space."
     )
 
 
 def _points(found: Search, path: str) -> list[tuple[Any, float]]:
-    """Value and objective of every finished trial that was asked, in the order of the values."""
+    """Value and objective of every trial to be compared that was asked, in the order of the values."""
     scale = search.scale(found.main.metric)
-    pairs = [(found.params[n][path], scale * v) for n, v in found.scores(found.main).items() if path in found.params[n]]
+    pairs = [(found.params[n][path], scale * v) for n, v in found.compared.values.items() if path in found.params[n]]
     return sorted(pairs, key=lambda pair: (str(type(pair[0])), pair[0] if isinstance(pair[0], int | float) else 0))
 
 
@@ -118,8 +118,9 @@ def choices(known: Records, _: Evidence, path: Path) -> str:
             axes = figure.add_axes((0.2, (bottom + 0.24) / height, 0.72, STRIP * n / height))
             _strips(axes, found, dimension, last=dimension is shown[-1])
     return (
-        f"{found.main.name} by choice, whatever the other parameters were: a dot a trial that is done; black: mean "
-        f"with Student's 95 % interval, of {LEAST} trials or more. On the right how many there are."
+        f"{found.main.name} by choice, whatever the other parameters were: a dot a trial, of those "
+        f"{found.compared.which}; black: mean with Student's 95 % interval, of {LEAST} trials or "
+        "more. On the right how many there are."
     )
 
 
@@ -163,7 +164,7 @@ def _same(value: Any, choice: Any) -> bool:
 def parallel(known: Records, _: Evidence, path: Path) -> str:
     """A line a trial through all parameters to the objective, whose colour it has."""
     found = search.of(known)
-    values = found.scores(found.main)
+    values = found.compared.values
     shown = found.dimensions[: AXES - 1]
     if len(values) < LEAST:
         return ""
@@ -190,8 +191,8 @@ def parallel(known: Records, _: Evidence, path: Path) -> str:
         axes.set_axis_off()
     more = f" The first {AXES - 1} of {len(found.dimensions)} parameters." if len(found.dimensions) >= AXES else ""
     return (
-        f"A line a trial that is done, from dark (worst) to bright (best) by {found.main.name}; at the foot: the "
-        f"parameter was not asked for.{more}"
+        f"A line a trial, of those {found.compared.which}, from dark (worst) to bright (best) by {found.main.name}; "
+        f"at the foot: the parameter was not asked for.{more}"
     )
 
 

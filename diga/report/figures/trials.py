@@ -169,9 +169,9 @@ def mattered(known: Records, evidence: Evidence, path: Path) -> str:
         axes.set_xlabel("share (%)")
         bare(axes, "x")
         figure.legend(loc="upper right", ncols=2, frameon=False, fontsize=8)
-    n = len(found.scores(found.main))
+    values, which = found.compared
     return (
-        f"Which parameters mattered for {found.main.name}, of {n} trials that are done: shares of variance over the "
-        "space (fANOVA, which leaves out conditional parameters), and of what tells the best tenth from the rest "
+        f"Which parameters mattered for {found.main.name}, of {len(values)} trials {which}: shares of variance over "
+        "the space (fANOVA, which leaves out conditional parameters), and of what tells the best tenth from the rest "
         "(PED-ANOVA)."
     )
