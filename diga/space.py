@@ -209,7 +209,8 @@ def tried(base: Recipe, where: str, changes: Changes) -> Recipe:
         if path in ("seed", "name"):
             raise ConfigError(f"{where}: {path}", "is not for a space to vary", "--confirm, which repeats with seeds")
         stage, _, field = path.partition(".")
-        if path in ("sources", "targets") or (field and stage in base.stages and base.stages[stage].scores()):
+        scores = stage in base.stages and base.stages[stage].scores()
+        if path in ("sources", "targets") or (scores and field in ("protocol", "domains")):
             what = "is not for a space to vary: trials would be measured by different yardsticks"
             raise ConfigError(f"{where}: {path}", what, "a sweep each, by --set and --name")
     try:
