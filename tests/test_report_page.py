@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from diga.report import facts, index, shelf
+from diga.report import facts, index, markdown, page, shelf
 from diga.report.build import build, write
 from diga.report.facts import Told
+from diga.report.records import Records
+from reports import table3
 from tests import make_records as make
 from tests.browser import Page, browser
 from tests.test_report_build import HOSTILE
@@ -164,6 +166,37 @@ def test_it_says_what_is_missing_and_how_to_go_on(made: Path) -> None:
         "abc1234",
     ):
         assert expected in said, expected
+
+
+def halted(status: str = "stopped", error: str = "stopped") -> Records:
+    """Of six rows the last two were stopped, and one cell has not been begun."""
+
+    def change(cell: make.Cell) -> make.Cell | None:
+        if cell.index >= 4:
+            return make.replace(cell, status=status, error=error, metrics={})
+        return None if (cell.index, cell.seed) == (3, 2) else cell
+
+    return make.in_memory(make.ladder().changed(change))
+
+
+def test_cells_that_were_stopped_are_counted_and_called_so() -> None:
+    known = halted()
+    assert facts.progress(known) == {"done": 11, "stopped": 6, "missing": 1}
+    told = Told(known, {"table3": table3.table(known)})
+    said = " ".join(outline(index.text(told, Path())).texts)
+    assert "6 rows × 3 seeds = 18 cells" in said
+    assert "18 cells (6 rows, 3 seeds), 11 done, 6 stopped, 1 missing." in page.text(told)
+    assert facts.missing(known)[-1] == "(iv), seeds 0, 1, 2: stopped"
+    assert "(iv) (seed 0 stopped, seed 1 stopped, seed 2 stopped)" in page.text(told)
+    line = next(line for line in markdown.table(told.tables["table3"]).splitlines() if "(iv)" in line)
+    assert line.count("stopped") == 4
+    assert facts.missing(halted(error="by the system"))[-1] == "(iv), seeds 0, 1, 2: stopped: by the system"
+
+
+def test_a_state_that_nobody_knows_is_counted_too() -> None:
+    known = halted(status="<lost>", error="")
+    assert facts.progress(known) == {"done": 11, "missing": 1, "<lost>": 6}
+    assert outline(index.text(Told(known, {}), Path())).texts.count(" <lost>") == 1
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

@@ -48,9 +48,10 @@ def metric_of(records: Records) -> Metric:
 
 
 def why_nothing(records: Records, row: str) -> Status:
-    """What to say of a row without a number: failed if any cell failed, running if any runs, else missing."""
+    """What to say of a row without a number: the worst that has become of a cell, missing if nothing has."""
     states = {records.status(row, seed) for seed in records.seeds}
-    return "failed" if "failed" in states else "running" if "running" in states else "missing"
+    told: tuple[Status, ...] = ("failed", "stopped", "running")
+    return next((state for state in told if state in states), "missing")
 
 
 def domains(records: Records, metric: Metric) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from diga.report.records import PREFIX, Records
 from diga.report.snapshot import redacted
 from diga.report.table import Cell, Table
 
-STATES = ("done", "failed", "running", "missing")
+STATES = ("done", "failed", "stopped", "running", "missing")
 TOLD = re.compile(r"(?P<what>.*?): (?P<verdict>holds|raises|tie|reversed|lowers|open): (?P<measured>.*)", re.DOTALL)
 PUBLISHED = re.compile(r"Published: ([+-]?[0-9.]+)\.$")
 KINDS = {"raises": "holds", "lowers": "reversed"}  # of rows that nobody says are better
@@ -74,9 +75,8 @@ def states(known: Records) -> Iterator[tuple[str, int, str]]:
 
 def progress(known: Records) -> dict[str, int]:
     """How many cells are in each state; those that nothing is in are left out, but for done."""
-    found = [state for _, _, state in states(known)]
-    count = {state: found.count(state) for state in STATES}
-    return {state: n for state, n in count.items() if n or state == "done"}
+    count = Counter(state for _, _, state in states(known))
+    return {state: count[state] for state in dict.fromkeys((*STATES, *sorted(count))) if count[state] or state == "done"}
 
 
 def missing(known: Records) -> list[str]:
@@ -86,7 +86,8 @@ def missing(known: Records) -> list[str]:
     for label, seed, state in states(known):
         if state != "done":
             error = str(errors.get((label, seed), "") or "")
-            seeds.setdefault((label, f"{state}{f': {error}' if error else ''}"), []).append(seed)
+            why = f": {error}" if error not in ("", state) else ""
+            seeds.setdefault((label, state + why), []).append(seed)
     return [f"{label}, {_seeds(which)}: {why}" for (label, why), which in seeds.items()]
 
 

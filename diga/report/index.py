@@ -73,8 +73,8 @@ def _items(lines: Iterable[str]) -> str:
 def _head(told: Told, title: str) -> str:
     known, count = told.known, facts.progress(told.known)
     total = sum(count.values())
-    chips = "".join(f'<li class="{state}"><b>{n}</b> {state}</li>' for state, n in count.items())
-    bar = "".join(f'<span class="{s}" style="flex-grow:{n}"></span>' for s, n in count.items() if n)
+    chips = "".join(f'<li class="{said(state)}"><b>{n}</b> {said(state)}</li>' for state, n in count.items())
+    bar = "".join(f'<span class="{said(s)}" style="flex-grow:{n}"></span>' for s, n in count.items() if n)
     size = f"{len(known.rows)} rows × {len(known.seeds)} seeds = {total} cells"
     if known.sweep:
         confirmed = f"; confirmation: {size}" if total else ""

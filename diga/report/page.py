@@ -50,8 +50,8 @@ def state(known: Records) -> str:
     count = facts.progress(known)
     if known.sweep:
         return f"Sweep {escape(known.name)}: {escape(search.counts(search.of(known)))}. {_confirmed(count)}"
-    size = f"{len(known.rows) * len(known.seeds)} cells ({len(known.rows)} rows, {len(known.seeds)} seeds)"
-    return f"Study {escape(known.name)}: {size}, {', '.join(f'{n} {s}' for s, n in count.items())}."
+    size = f"{sum(count.values())} cells ({len(known.rows)} rows, {len(known.seeds)} seeds)"
+    return f"Study {escape(known.name)}: {size}, {escape(', '.join(f'{n} {s}' for s, n in count.items()))}."
 
 
 def _confirmed(count: Mapping[str, int]) -> str:

@@ -104,7 +104,7 @@ class Records:
         return all(one is other or (one is not None and one.equals(other)) for one, other in pairs)
 
     def status(self, row: str, seed: int) -> str:
-        """done, failed, running, or missing when nothing has been recorded."""
+        """done, failed, stopped, running, or missing when nothing has been recorded."""
         return self._states.get((row, seed), "missing")
 
     @cached_property

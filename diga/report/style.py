@@ -23,7 +23,8 @@ pre { background:var(--tint); border-radius:.5rem; padding:.8rem 1rem; overflow-
 .chips { display:flex; flex-wrap:wrap; gap:.4rem 1.4rem; list-style:none; padding:0; margin:0 0 .6rem; }
 .chips li::before { content:""; display:inline-block; width:.65rem; height:.65rem; border-radius:50%;
   margin-right:.45rem; background:var(--of,var(--line)); }
-.done { --of:var(--blue); } .failed { --of:var(--orange); } .running { --of:#8fbfdd; } .missing { --of:var(--line); }
+.done { --of:var(--blue); } .failed { --of:var(--orange); } .running { --of:#8fbfdd; }
+.stopped { --of:#c9962f; } .missing { --of:var(--line); }
 .bar { display:flex; height:.4rem; border-radius:.2rem; overflow:hidden; gap:2px; } .bar span { background:var(--of); }
 nav { position:sticky; top:0; z-index:2; background:var(--paper); border-bottom:1px solid var(--line); display:flex;
   gap:1.3rem; overflow-x:auto; white-space:nowrap; scrollbar-width:none;

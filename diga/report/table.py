@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 Kind = Literal["text", "check", "score", "delta", "paper"]
-Status = Literal["", "missing", "failed", "running", "n/a"]
+Status = Literal["", "missing", "failed", "stopped", "running", "n/a"]
 NOTHING = "--"
 LEVELS = (0.05, 0.01, 0.001)
 DAGGER = "†"
