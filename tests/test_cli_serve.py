@@ -58,6 +58,9 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
         }
         assert {ip for ip, _ in listening} == {"127.0.0.1"}
         assert {port for _, port in listening} >= {page, reports}
+        lines = [" ".join(p.cmdline()) for p in started]
+        assert any("mlflow server" in line for line in lines)
+        assert not any(str(place.home) in line for line in lines), lines  # nor would a password be
         process.send_signal(number)
         code, _, errors = tiny.ended(process, 20)
     finally:
@@ -72,10 +75,10 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
 
 
 @contextmanager
-def served(home: Path) -> Iterator[tuple[str, str]]:
+def served(home: Path, *words: str) -> Iterator[tuple[str, str]]:
     """Addresses of MLflow's page and of the reports."""
     page, reports = free(), free()
-    process = tiny.spawn(home, "serve", "--port", str(page), "--reports-port", str(reports))
+    process = tiny.spawn(home, "serve", "--port", str(page), "--reports-port", str(reports), *words)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("MLflow")
@@ -113,6 +116,41 @@ def test_mlflow_shows_the_runs_of_a_study_by_row(tmp_path: Path) -> None:
         assert f"{make.DOMAIN}/plain/last/miou" in shown
         with pytest.raises(urllib.error.HTTPError, match="404"):
             fetched(f"{reports}/demo/tables/")
+
+
+# --- of another store --------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_of_a_server_its_own_page_is_named_and_reports_alone_are_served(tmp_path: Path) -> None:
+    """A real MLflow server; the list of reports leads to its page, and nothing of ours listens on --port."""
+    place = tiny.place(tmp_path)
+    make.recorded(make.ladder(), place.home, uri=tiny.uri(place))
+    with served(place.home) as (server, _):
+        code, said, errors = tiny.diga(place.home, "report", "demo", "--tracking", server)
+        assert code == 0, errors
+        assert f"MLflow     {server}\n" in said
+        secret = server.replace("//", "//somebody:hunter2@")
+        with served(place.home, "--tracking", secret) as (_, reports):
+            page = fetched(reports)
+            assert "hunter2" not in page
+            assert f'href="{server}/#/experiments/' in page
+
+
+def test_a_server_that_is_down_is_a_warning_and_reports_are_served(tmp_path: Path) -> None:
+    place = tiny.place(tmp_path)
+    server, port = f"http://127.0.0.1:{free()}", free()
+    (place.home / "reports/demo").mkdir(parents=True)
+    (place.home / "reports/demo/report.md").write_text("# Demo\n")
+    process = tiny.spawn(place.home, "serve", "--tracking", server, "--reports-port", str(port))
+    assert process.stdout is not None
+    assert process.stdout.readline().split() == ["MLflow", server]
+    assert fetched(f"http://127.0.0.1:{port}/demo/report.md") == "# Demo\n"
+    process.send_signal(signal.SIGINT)
+    code, _, errors = tiny.ended(process, 30)
+    assert code == 130
+    assert f"warning: {server}: no answer" in errors
+    assert "Traceback" not in errors
 
 
 # --- a report in MLflow ------------------------------------------------------------------

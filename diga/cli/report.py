@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -69,8 +70,9 @@ def report(
     from diga.report.snapshot import redacted
 
     told(made(study.rpartition(":")[2], tracking_uri(tracking), into or home() / "reports", fresh))
-    store = redacted(tracking_uri(tracking))
-    out.print(f"MLflow     http://{LOOPBACK}:{PORT} after `diga serve`; store {store}", markup=False)
+    uri = tracking_uri(tracking)
+    page = "" if is_server(uri) else f"http://{LOOPBACK}:{PORT} after `diga serve`; store "
+    out.print(f"MLflow     {page}{redacted(uri)}", markup=False)
 
 
 def made(name: str, uri: str, into: Path, fresh: bool = False) -> Report:
@@ -152,29 +154,60 @@ def serve(
     reports_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the reports folder.")] = 5001,
     tracking: Tracking = None,
 ) -> None:
-    """Serve MLflow's page and the reports on this machine alone, until Ctrl-C."""
-    must_be_free("--port", port)
-    must_be_free("--reports-port", reports_port, port)
+    """Serve MLflow's page and the reports on this machine alone, until Ctrl-C.
+
+    Of records that an MLflow server has (--tracking http://…) that server's page is named, and the reports alone are
+    served.
+    """
+    uri = tracking_uri(tracking)
+    spoken_for = () if is_server(uri) else (port,)
+    for one in spoken_for:
+        must_be_free("--port", one)
+    must_be_free("--reports-port", reports_port, *spoken_for)
     folder = home() / "reports"
     folder.mkdir(parents=True, exist_ok=True)
-    uri, page = tracking_uri(tracking), f"http://{LOOPBACK}:{port}"
-    pages = ThreadingHTTPServer((LOOPBACK, reports_port), partial(Shelf, uri, page, directory=str(folder)))
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
-    server = mlflow_server(uri, port)
+    with mlflow_page(uri, port) as (page, until_over):
+        pages = ThreadingHTTPServer((LOOPBACK, reports_port), partial(Shelf, uri, page, directory=str(folder)))
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        try:
+            ends = "Ctrl-C ends " + ("both" if spoken_for else "the second")
+            out.print(f"MLflow   {page}\nreports  http://{LOOPBACK}:{reports_port}\n{ends}", markup=False)
+            until_over()
+        finally:
+            pages.shutdown()
+
+
+def is_server(uri: str) -> bool:
+    """Whether a store is an MLflow server, which has a page of its own."""
+    return uri.startswith(("http://", "https://"))
+
+
+@contextmanager
+def mlflow_page(uri: str, port: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The address of MLflow's page, and what returns when that is over: the store's own, or of a server of the block."""
+    if is_server(uri):
+        from diga.report import asking
+        from diga.report.snapshot import redacted
+
+        try:
+            asking.reachable(uri)
+        except StorageError as failure:  # reports can be read without it
+            print(f"warning: {failure}", file=sys.stderr)
+        yield redacted(uri).rstrip("/"), threading.Event().wait
+        return
+    server, page = mlflow_server(uri, port), f"http://{LOOPBACK}:{port}"
     try:
         until_healthy(server, f"{page}/health")
-        out.print(f"MLflow   {page}\nreports  http://{LOOPBACK}:{reports_port}\nCtrl-C ends both")
-        server.wait()
+        yield page, server.wait
     finally:
-        pages.shutdown()
         stop(server)
 
 
 def mlflow_server(uri: str, port: int) -> subprocess.Popen[bytes]:
-    """MLflow's own server on loopback, one worker, without job runners."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", LOOPBACK]
-    command += ["--port", str(port), "--workers", "1"]
+    """MLflow's own server on loopback, one worker, without job runners; `uri` may hold a password."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     quiet = {
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not in the command, which everybody on the machine can read
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
