@@ -16,11 +16,12 @@ import psutil
 import pytest
 
 from diga.errors import StorageError
-from diga.report import published
+from diga.report import figures, published
 from diga.report.records import client, records
 from tests import make_records as make
 from tests import tiny
 from tests.browser import browser
+from tests.test_report_build import tree
 
 
 def free() -> int:
@@ -156,19 +157,25 @@ def test_a_server_that_is_down_is_a_warning_and_reports_are_served(tmp_path: Pat
 # --- a report in MLflow ------------------------------------------------------------------
 
 
-def test_the_run_of_the_study_carries_the_report(tmp_path: Path) -> None:
+def test_the_run_of_the_study_carries_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "PARTS", figures.PARTS[:1])
     place = tiny.place(tmp_path)
     uri = make.recorded(make.ladder(), place.home, pictures=1, uri=tiny.uri(place))
-    code, _, errors = tiny.typed(place.home, "report", "demo")
-    assert code == 0, errors
     asked = client(uri)
     experiment = asked.get_experiment_by_name("diga/demo")
     (study,) = asked.search_runs([experiment.experiment_id], "tags.kind = 'study'")
-    carried = {f.path for f in asked.list_artifacts(study.info.run_id, "report")}
-    assert {"report/index.html", "report/claims.md", "report/tables", "report/figures"} <= carried
-    assert "report/evidence" not in carried
-    text = Path(asked.download_artifacts(study.info.run_id, "report/index.html", str(tmp_path))).read_bytes()
-    assert text == (place.home / "reports/demo/index.html").read_bytes()
+    asked.log_text(study.info.run_id, "of a report before", "report/figures/stale.png")
+    asked.log_text(study.info.run_id, "no part of it", "report.txt")
+    code, _, errors = tiny.typed(place.home, "report", "demo")
+    assert (code, errors) == (0, "")
+    experiment = asked.get_experiment_by_name("diga/demo")
+    carried = Path(asked.download_artifacts(study.info.run_id, "report", str(tmp_path)))
+    assert tree(carried) == tree(place.home / "reports/demo")
+    assert {"index.html", "claims.md", "evidence/confusion.parquet"} <= set(tree(carried))
+    assert Path(asked.download_artifacts(study.info.run_id, "report.txt", str(tmp_path))).is_file()
+    code, _, errors = tiny.typed(place.home, "report", "--from", str(carried), "--out", str(tmp_path / "again"))
+    assert (code, errors) == (0, "")
+    assert tree(tmp_path / "again/demo") == tree(carried)
     views = {k: json.loads(v) for k, v in experiment.tags.items() if k.startswith(published.VIEW)}
     assert set(views) == {published.VIEW + name for name in ("rows", "cells", "trouble")}
     assert len(asked.search_runs([experiment.experiment_id], views[published.VIEW + "rows"]["searchFilter"])) == 18

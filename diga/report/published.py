@@ -7,14 +7,12 @@ A view is a tag of the experiment, `mlflow.sharedViewState.<name>`, which MLflow
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from diga.report import asking, cells, search
-from diga.report.evidence import NAME as EVIDENCE
 from diga.report.records import PREFIX, Records, client
 
 if TYPE_CHECKING:
@@ -28,9 +26,9 @@ COLUMNS = ("plain/last", "teacher/last", "adabn/last", "plain/best")
 
 
 def publish(known: Records, folder: Path) -> None:
-    """Log the report in `folder`, but for its evidence, to the run of the study, and its views to the experiment.
+    """Log the report in `folder` to the run of the study, and its views to the experiment.
 
-    Raises StorageError where the store does not take it.
+    The run carries what is in `folder` and no more: what the report before had and this one lacks is deleted.  Raises StorageError where the store does not take it.
     """
     with asking.answered(known.uri):
         asked = client(known.uri)
@@ -39,13 +37,30 @@ def publish(known: Records, folder: Path) -> None:
             return
         _set(asked, experiment, views(known))
         for run in asking.every(asked, experiment.experiment_id, "tags.kind = 'study'")[-1:]:
-            with tempfile.TemporaryDirectory() as copies:
-                whole = Path(copies) / FOLDER
-                shutil.copytree(folder, whole, ignore=shutil.ignore_patterns(EVIDENCE))
-                asked.log_artifacts(run.info.run_id, str(whole), FOLDER)
+            asked.log_artifacts(run.info.run_id, str(folder), FOLDER)
+            _delete_others(asked, run.info.run_id, folder)
         stages = asked.get_experiment_by_name(f"{PREFIX}_stages")
         if stages:
             _set(asked, stages, {STAGES: _stages()})
+
+
+def _delete_others(asked: MlflowClient, run: str, folder: Path) -> None:
+    """Delete what the run carries that `folder` has not."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    kept = {f"{FOLDER}/{p.relative_to(folder).as_posix()}" for p in folder.rglob("*") if p.is_file()}
+    if others := sorted(set(_files(asked, run, FOLDER)) - kept):
+        carried = get_artifact_repository(asked.get_run(run).info.artifact_uri, tracking_uri=asked.tracking_uri)
+        for path in others:
+            carried.delete_artifacts(path)
+
+
+def _files(asked: MlflowClient, run: str, folder: str) -> Iterator[str]:
+    for found in asked.list_artifacts(run, folder):
+        if found.is_dir:
+            yield from _files(asked, run, found.path)
+        else:
+            yield found.path
 
 
 def _set(asked: MlflowClient, experiment: Experiment, views: dict[str, dict[str, Any]]) -> None:
