@@ -73,6 +73,8 @@ class Sweep(Declared):
     sampler: Sampler = "tpe"
     halving: Halving | None = None
     confirm: Confirm | None = None
+    typed_base: str = Field("", description="the base as it was typed, for who would type it again")
+    changes: tuple[str, ...] = Field((), description="PATH=VALUE that made the base of it")
 
     @model_validator(mode="after")
     def _fits(self) -> Sweep:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 from pandas.testing import assert_frame_equal
+from pyarrow.parquet import read_table
 
+from diga.cli.report import made
 from diga.errors import ConfigError
 from diga.report import build, correlation, facts, figures, importance, latex, markdown, search, snapshot
 from diga.report.evidence import Evidence
@@ -113,6 +115,37 @@ def test_a_trial_that_ends_is_in_the_next_report(tmp_path: Path) -> None:
     asked.set_terminated(run, "FINISHED")
     read = records(uri, "sweep", tmp_path / "cache")
     assert search.of(read).ranked[0] == 3
+
+
+def test_trials_of_an_earlier_sweep_of_the_name_leave_what_was_kept(tmp_path: Path) -> None:
+    uri = make_sweep.recorded(make_sweep.sweep(4, top=0), tmp_path)
+    known, cache = client(uri), tmp_path / "cache"
+    before = records(uri, "sweep", cache).trials
+    assert len(before) == 4
+    for run in before["run_id"]:
+        known.set_tag(run, "kind", "superseded trial")
+    where = known.get_experiment_by_name("diga/sweep")
+    assert where
+    again = make_sweep.tell(known, where.experiment_id, make_sweep.trial(0))
+    known.set_terminated(again, "FINISHED")
+    assert list(records(uri, "sweep", cache).trials["run_id"]) == [again]
+
+
+def test_all_records_are_asked_for_again_of_trials_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is FINISHED is not asked for again, even if somebody has changed it, but for --fresh."""
+    monkeypatch.setenv("DIGA_HOME", str(tmp_path))
+    monkeypatch.setattr(figures, "PARTS", ())
+    monkeypatch.setattr(figures, "SWEEP", ())
+    uri = make_sweep.recorded(make_sweep.sweep(4, top=0), tmp_path)
+
+    def kept(fresh: bool = False) -> float:
+        folder = made("sweep", uri, tmp_path / "out", fresh).folder
+        return float(read_table(folder / "trials.parquet")["objective/target"][0].as_py())
+
+    assert kept() == make_sweep.trial(0).metrics["objective/target"]
+    client(uri).log_metric(records(uri, "sweep").trials["run_id"].iloc[0], "objective/target", 0.99)
+    assert kept() == make_sweep.trial(0).metrics["objective/target"]
+    assert kept(fresh=True) == 0.99
 
 
 def test_the_report_again_is_the_same_to_the_byte(tmp_path: Path) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diga.cli.promote import module
-from diga.cli.searching import spaces
+from diga.cli.searching import Typed, declared, spaces
+from diga.errors import ConfigError
 from diga.pipeline import Place
 from diga.recipe import Recipe, dumps, loads, override
+from diga.report import facts
+from diga.sweep import Sweep
 from experiments.diga import streets
+from tests import make_records as make
 from tests import tiny
 from tests.searching import source_only
 
@@ -312,3 +317,34 @@ def test_a_plan_of_what_was_never_measured_is_no_budget(fresh: Swept) -> None:
 def test_spaces_are_listed(fresh: Swept) -> None:
     told = fresh.said("list")
     assert all(name in told for name in spaces())
+
+
+# --- typed again from its report -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--set", "warm_up.plan.lr=0.002", "--set", "score.samples=0", "--seed", "3", "--name=-x y", "--trials", "7"),
+        ("--objective", "confidence", "--sampler", "random", "--prune", "watch", "--rungs", "2:2", "--confirm", "2:3"),
+        ("--objective", "source", "--objective", "compute", "--sampler", "nsga2"),
+    ],
+)
+def test_the_command_of_a_report_is_the_very_sweep(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Sweep] = []
+
+    def no_more(typed: Typed) -> None:
+        made.append(declared(typed).sweep)
+        raise ConfigError("here", "the sweep is declared", "no more")
+
+    monkeypatch.setattr(importlib.import_module("diga.cli.sweep"), "declared", no_more)
+    swept = Swept(tmp_path)
+    base = ("--base", "base.json", "--rungs", "2:4") if "--rungs" not in words else ("--base", "base.json")
+    assert "the sweep is declared" in swept("sweep", "baselines.source_only", *base, *words)[2]
+    known = make.in_memory(make.Spec(made[0].study({}).layout()))
+    command = next(iter(facts.commands(known).values())).partition(" && ")[0]
+    assert "the sweep is declared" in tiny.typed(swept.place.home, *shlex.split(command)[1:])[2], command
+    assert made[1] == made[0]

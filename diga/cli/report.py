@@ -77,7 +77,7 @@ def report(
 
 def made(name: str, uri: str, into: Path, fresh: bool = False) -> Report:
     """The report of a study, also in MLflow; of a store that is as it was then, the last one made again."""
-    from diga.report import build, standing
+    from diga.report import asking, build, standing
     from diga.report.records import records
     from diga.report.snapshot import place, read_back
     from diga.report.studio import Studio
@@ -88,7 +88,8 @@ def made(name: str, uri: str, into: Path, fresh: bool = False) -> Report:
             return written(read_back(final), into)
     with Studio() as studio:
         if fresh:
-            place(cache, uri, name).unlink(missing_ok=True)
+            for kind in (asking.CELL, asking.TRIAL):
+                place(cache, uri, name, kind.name).unlink(missing_ok=True)
         before = standing.stamp(uri)
         known = records(uri, name, cache)
         report = written(known, into, studio)

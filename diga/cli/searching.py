@@ -103,6 +103,8 @@ def declared(typed: Typed) -> Declared:
         sampler=typed.sampler,
         halving=rungs,
         confirm=confirm(typed.confirmed, base.seed),
+        typed_base=typed.base,
+        changes=tuple(typed.changes),
     )
     return Declared(sweep, function, heard)
 

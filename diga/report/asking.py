@@ -30,7 +30,6 @@ PATIENCE = 10.0  # seconds until a server is said to be down
 IDS = 200  # runs named in one question
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
-RETIRED = "tags.kind = 'superseded cell'"
 
 
 # --- is anybody there? -------------------------------------------------------------------
@@ -135,10 +134,11 @@ def uncollected() -> Iterator[None]:
 
 
 class Kind(NamedTuple):
-    """Runs of one kind: which they are, what of one is kept, and the schema that it is kept under."""
+    """Runs of one kind: which they are, which a later launch has retired, what of one is kept, and its schema."""
 
     name: str
     wanted: str
+    retired: str
     line: Callable[[MlflowClient, Run], dict[str, Any]]
     fields: pa.Schema
 
@@ -151,8 +151,8 @@ class Kind(NamedTuple):
         return runs.merged(before, fresh, without, self.fields)
 
 
-CELL = Kind("", "tags.kind = 'cell'", lambda _, run: runs.line(run), runs.FIELDS)
-TRIAL = Kind(".trials", "tags.kind = 'trial'", trials.line, trials.FIELDS)
+CELL = Kind("", "tags.kind = 'cell'", "tags.kind = 'superseded cell'", lambda _, run: runs.line(run), runs.FIELDS)
+TRIAL = Kind(".trials", "tags.kind = 'trial'", "tags.kind = 'superseded trial'", trials.line, trials.FIELDS)
 
 
 def news(asked: MlflowClient, experiment: str, before: Snapshot | None, kind: Kind = CELL) -> Snapshot:
@@ -163,7 +163,7 @@ def news(asked: MlflowClient, experiment: str, before: Snapshot | None, kind: Ki
     or retired by a later launch, for they may come back.
     """
     old, now = before or Snapshot(runs.table([], kind.fields)), int(time.time() * 1000)
-    gone = _gone(asked, experiment)
+    gone = _gone(asked, experiment, kind)
     since = max(0, old.asked - SKEW)
     finished = f"attributes.status = 'FINISHED' AND attributes.end_time >= {since}"
     fresh = kind.merged(
@@ -174,13 +174,13 @@ def news(asked: MlflowClient, experiment: str, before: Snapshot | None, kind: Ki
     doubtful = (old.open | (old.gone - gone)) - seen - gone
     fresh = kind.merged(fresh, kind.table(asked, _named(asked, experiment, kind.wanted, doubtful)))
     lost = doubtful - set(fresh["run_id"].to_pylist())
-    if len(seen) > PAGE and _gone(asked, experiment) != gone:
+    if len(seen) > PAGE and _gone(asked, experiment, kind) != gone:
         now = 0  # what left a page while another was read may have hidden a run: next time all is asked for
     return Snapshot(kind.merged(old.runs, fresh, gone | lost), now, frozenset(gone))
 
 
-def _gone(asked: MlflowClient, experiment: str) -> frozenset[str]:
-    retired = (run for page in pages(asked, experiment, RETIRED) for run in page)
+def _gone(asked: MlflowClient, experiment: str, kind: Kind) -> frozenset[str]:
+    retired = (run for page in pages(asked, experiment, kind.retired) for run in page)
     deleted = (run for page in pages(asked, experiment, "", deleted=True) for run in page)
     return frozenset(run.info.run_id for found in (retired, deleted) for run in found)
 

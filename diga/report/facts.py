@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diga.report import ablation, cells
 from diga.report.figures import Figure
@@ -137,13 +137,24 @@ def commands(known: Records) -> dict[str, str]:
     name = shlex.quote(visible(known.name))
     name = f"-- {name}" if known.name.startswith("-") else name
     seeds = ",".join(map(str, known.seeds))
-    launch = f"diga ablate {name} --seeds {seeds}"
-    if known.sweep:
-        launch = f"diga sweep {shlex.quote(str(known.sweep['space']))} --trials {known.sweep['trials']} --name {name}"
+    launch = _sweeping(known.name, known.sweep) if known.sweep else f"diga ablate {name} --seeds {seeds}"
     return {
         "Carry out what is missing, then write this report:": f"{launch} && diga report {name}",
         "Write it again from this folder alone, byte for byte:": "diga report --from .",
     }
+
+
+def _sweeping(name: str, told: Mapping[str, Any]) -> str:
+    """The command of a sweep, whole: another base, objective, sampler or seed is another sweep."""
+    halving, confirmed = told["halving"], told["confirm"]
+    words = ["diga", "sweep", told["space"], "--base", told.get("typed_base") or told["base"]]
+    words += [word for change in told.get("changes", ()) for word in ("--set", change)]
+    words += [word for objective in told["objectives"] for word in ("--objective", objective["name"])]
+    words += ["--sampler", told["sampler"], "--seed", told["seed"], "--trials", told["trials"]]
+    words += ["--prune", "none" if not halving else "asha" if halving.get("ends", True) else "watch"]
+    words += ["--rungs", f"{len(halving['rungs'])}:{halving['eta']}"] if halving else []
+    words += ["--confirm", f"{confirmed['top']}:{len(confirmed['seeds'])}"] if confirmed else []
+    return " ".join(shlex.quote(visible(str(word))) for word in (*words, f"--name={name}"))
 
 
 # --- cost --------------------------------------------------------------------------------
