@@ -366,7 +366,7 @@ def _stages(asked: Any, cell_run: str, folder: Path, cell: Cell) -> None:
 def _told(stage: str, step: int, cell: Cell) -> dict[str, float]:
     if stage == "train":
         return {"lr": 0.1, "loss/source": 2 / (1 + step) + 0.1 * cell.seed, "loss/distil": 1.5}
-    base = score(cell.index, cell.seed) + step / 1000
+    base = cell.metrics[f"{DOMAIN}/plain/last/miou"] + step / 1000
     known = {f"{DOMAIN}/plain/iou/{c}": base for c in CLASSES if c not in ABSENT}
     return known | {f"{DOMAIN}/plain/miou": base, "label_free/entropy": 1 - base}
 

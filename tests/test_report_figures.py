@@ -36,7 +36,7 @@ def kept(demo: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(kept: Path) -> Evidence:
-    return evidence.load(kept, ROWS)
+    return evidence.load(kept)
 
 
 # --- evidence ----------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_records_read_back_bring_their_folder(demo: Records, kept: Path, tmp_pat
 
 def test_without_a_store_there_is_no_evidence(tmp_path: Path) -> None:
     evidence.gather(make.in_memory(make.ladder()), make.DOMAIN, ROWS, tmp_path / "evidence")
-    assert evidence.load(tmp_path / "evidence", ROWS).samples == ()
+    assert evidence.load(tmp_path / "evidence").samples == ()
     evidence.gather(make.in_memory(make.replace(make.ladder(), cells=())), make.DOMAIN, [], tmp_path / "none")
 
 
@@ -139,6 +139,11 @@ def test_every_study_has_its_figures(spec: object, tmp_path: Path) -> None:
 def test_rows_of_a_figure_are_spread_evenly() -> None:
     assert spread("abc", 6) == ["a", "b", "c"]
     assert spread("abcdefghijk", 6) == ["a", "c", "e", "g", "i", "k"]
+    for best in "abcdefghijk":
+        rows = spread("abcdefghijk", 6, best)
+        assert {"a", "k", best} <= set(rows)
+        assert sorted(set(rows)) == rows
+        assert len(rows) == 6
 
 
 # --- what is in them ---------------------------------------------------------------------
@@ -262,6 +267,11 @@ def test_sixteen_classes_have_their_own_colours_and_names(demo: Records, found: 
     assert classes.confusion(demo, sixteen, tmp_path / "confusion")
 
 
+def about(folder: Path, **more: object) -> None:
+    """What `gather` says of a folder."""
+    (folder / evidence.ABOUT).write_text(json.dumps({"rows": ROWS, "seed": 1} | more))
+
+
 # --- what few runs leave ---------------------------------------------------------------------
 
 
@@ -272,14 +282,17 @@ def test_labels_are_drawn_where_they_are_recorded(demo: Records, tmp_path: Path)
         label = Image.fromarray(np.full((32, 64), len(name), np.uint8))
         label.putpalette(palette())
         (label.convert("RGB") if name == "input" else label).save(folder / f"a[b.{name}.png")
-    (sample,) = evidence.load(tmp_path / "evidence", ROWS).labels
+    assert evidence.load(tmp_path / "evidence").labels == (), "of an older layout: nobody knows whose they are"
+    about(tmp_path / "evidence", labels_of="(ii)")
+    (sample,) = evidence.load(tmp_path / "evidence").labels
     assert (sample.stem, set(sample.maps)) == ("a[b", {"warm", "feature", "consensus"})
-    found = Evidence(labels=(sample,))
+    found = evidence.load(tmp_path / "evidence")
+    assert "of (ii), seed 1; orange" in pictures.labels(demo, found, tmp_path / "labels")
     assert "warm and feature name different classes" in pictures.labels(demo, found, tmp_path / "labels")
 
 
 def test_features_are_placed_where_they_are_recorded(demo: Records, tmp_path: Path) -> None:
-    """Of the first and the last row that have some."""
+    """Of the first and the best row that have some."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {
@@ -289,10 +302,13 @@ def test_features_are_placed_where_they_are_recorded(demo: Records, tmp_path: Pa
         }
     )
     (tmp_path / "evidence/features").mkdir(parents=True)
+    about(tmp_path / "evidence")
     part = next(p for p in figures.PARTS if p.name == "features")
     for place, said in ((2, "of 40 cells"), (0, "of 40 and 40 cells")):
         table.to_parquet(tmp_path / f"evidence/features/{place}.parquet")
-        found = evidence.load(tmp_path / "evidence", ROWS)
-        assert said in part.drawn(demo, found, tmp_path / "features")
+        found = evidence.load(tmp_path / "evidence")
+        caption = part.drawn(demo, found, tmp_path / "features")
+        assert said in caption
+        assert "Seed 1. Not shown: " in caption
     assert list(found.features) == [ROWS[0], ROWS[2]]
     assert (tmp_path / "features.pdf").is_file()

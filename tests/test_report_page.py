@@ -14,7 +14,7 @@ from diga.report import facts, index, markdown, page, shelf
 from diga.report.build import build, write
 from diga.report.facts import Told
 from diga.report.records import Records
-from reports import table3
+from reports import quirks, table3
 from tests import make_records as make
 from tests.browser import Page, browser
 from tests.test_report_build import HOSTILE
@@ -227,6 +227,20 @@ def test_durations(seconds: float, expected: str) -> None:
     assert facts.duration(seconds) == expected
 
 
+def test_only_words_that_are_used_are_explained() -> None:
+    ladder, quirk = "b over a: holds: +1.0 points", "q over clean: raises: +2.0 points"
+    assert page.meaning([ladder]).startswith("holds: the 95 % interval")
+    assert "reversed: below." in page.meaning([ladder])
+    assert page.meaning([quirk]).startswith("raises: the 95 % interval")
+    assert "lowers: below." in page.meaning([quirk])
+    assert page.meaning([ladder, quirk]).startswith("holds, or raises: the 95 % interval")
+    for spec, module in ((make.ladder(), table3), (make.quirks(), quirks)):
+        known = make.in_memory(spec)
+        told = Told(known, {}, verdicts=module.verdicts(known))
+        for text in (page.claims(told), index.text(told, Path())):
+            assert ("raises" in text) == ("lowers: below" in text) == (module is quirks)
+
+
 # --- the list of reports -----------------------------------------------------------------
 
 
@@ -234,5 +248,8 @@ def test_the_list_has_every_report_and_its_runs(made: Path) -> None:
     text = shelf.text(made.parent, {"demo": "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=rows"})
     found = outline(text)
     assert found.links[1:] == ["demo/index.html", "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=rows"]
-    assert "17 done · written " in " ".join(found.texts)
+    assert "18 cells: 17 done, 1 missing · written " in " ".join(found.texts)
+    (made.parent / "old").mkdir()
+    (made.parent / "old/index.html").write_text("")
+    assert "how far it was is not recorded · written " in " ".join(outline(shelf.text(made.parent, {})).texts)
     assert "No report yet" in shelf.text(made / "tables", {})

@@ -396,6 +396,13 @@ def test_a_sweep_that_has_begun_has_a_report(tmp_path: Path) -> None:
     assert "diga sweep diga.self_training" in text
 
 
+def test_how_far_a_sweep_is_counts_trials_and_confirmed_cells(known: Records) -> None:
+    assert facts.so_far(known) == f"{search.counts(search.of(known))}; confirmation: 9 cells: 9 done"
+    alone = facts.so_far(make_sweep.in_memory(make_sweep.sweep(top=0)))
+    assert alone.startswith("24 trials: ")
+    assert alone.endswith("; confirmation: none")
+
+
 def test_pages_and_claims_speak_of_the_sweep(known: Records) -> None:
     from diga.report import index, page
 

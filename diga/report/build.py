@@ -16,9 +16,10 @@ from types import ModuleType
 
 from diga.errors import ConfigError, StorageError, expected_one_of
 from diga.files import slug
-from diga.report import evidence, figures, index, page, snapshot, unchanged, writers
+from diga.report import evidence, facts, figures, index, page, snapshot, unchanged, writers
 from diga.report.cells import shown_domain
 from diga.report.facts import Told
+from diga.report.figures.canvas import done_rows, subject
 from diga.report.records import Records, records
 from diga.report.replacing import replacing
 from diga.report.studio import Studio
@@ -48,7 +49,7 @@ def write(known: Records, out: Path, studio: Studio | None = None) -> Path:
             verdicts = [line for m in modules.values() if hasattr(m, "verdicts") for line in m.verdicts(known)]
             writers.write(tables, folder / "tables", known.name)
             _write_pages(Told(known, tables, *drawn(), verdicts), folder)
-            snapshot.keep(known, runs, folder)
+            snapshot.keep(known, runs, folder, facts.so_far(known))
     except OSError as failure:
         raise StorageError(out, f"report not written: {failure.strerror or failure}") from failure
     return final
@@ -78,13 +79,13 @@ def _draw(known: Records, folder: Path, before: Path, studio: Studio | None) -> 
 
     Figures of `before` stay where they would be the same.
     """
-    done = set(known.done["row"])
-    rows = spread([row.label for row in known.rows if row.label in done], MOST_ROWS)
-    evidence.gather(known, shown_domain(known), rows, folder / evidence.NAME)
-    own, source = folder / figures.FOLDER, unchanged.source(folder, rows)
+    best, _ = subject(known) or ("", "")
+    rows = spread(done_rows(known), MOST_ROWS, best)
+    evidence.gather(known, shown_domain(known), rows, folder / evidence.NAME, best)
+    own, source = folder / figures.FOLDER, unchanged.source(folder)
     if same := unchanged.taken(before, own, source):
         return lambda: same
-    work = replace(known, runs=None), evidence.load(folder / evidence.NAME, rows), own
+    work = replace(known, runs=None), evidence.load(folder / evidence.NAME), own
     if studio:
         studio.draw(*work)
 
@@ -96,11 +97,14 @@ def _draw(known: Records, folder: Path, before: Path, studio: Studio | None) -> 
     return end
 
 
-def spread(rows: Sequence[str], most: int) -> list[str]:
-    """At most `most` of the rows, evenly, the first and the last among them."""
+def spread(rows: Sequence[str], most: int, best: str = "") -> list[str]:
+    """At most `most` (three or more) of the rows in their order, evenly: the first, the last and `best` among them."""
     if len(rows) <= most:
         return list(rows)
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+    places = [round(i * (len(rows) - 1) / (most - 1)) for i in range(most)]
+    if best in rows and (own := rows.index(best)) not in places:
+        places[min(range(1, most - 1), key=lambda i: abs(places[i] - own))] = own
+    return [rows[place] for place in places]
 
 
 # --- which tables ------------------------------------------------------------------------

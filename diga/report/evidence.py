@@ -3,7 +3,8 @@
 `gather` copies what is recorded into a folder that a report keeps, `load` reads such a folder, and figures know only
 what `load` gives: a report that has kept its folder is drawn again byte for byte, without the runs.
 
-The folder holds `stages.parquet` (row, seed, stage, fingerprint), `curves.parquet` (fingerprint, step, name, value),
+The folder holds `about.json` (rows in the order of their numbers, the seed of pictures, the row of the labels),
+`stages.parquet` (row, seed, stage, fingerprint), `curves.parquet` (fingerprint, step, name, value),
 `confusion.parquet` (row, counts: K * K, row = truth, summed over images and seeds), `features/<number of the
 row>.parquet` (domain, class, vector), and PNGs: `samples/<number of the row>/<stem>.{input,truth,prediction}.png` and
 `labels/<stem>.{input,truth,<kind>}.png`.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 POINTS = 200  # of a curve
 SEEDS = 10  # of a row that are looked at
 NAME = "evidence"  # of the folder in a report
+ABOUT = "about.json"
 SPOOL = "metrics.jsonl"  # every step of a stage, beside its run
 COLUMNS = {
     "stages": ("row", "seed", "stage", "fingerprint"),
@@ -64,6 +66,9 @@ class Evidence:
     samples: tuple[Sample, ...] = ()
     labels: tuple[Sample, ...] = ()
     features: dict[str, DataFrame] = field(default_factory=dict)  # by row
+    rows: tuple[str, ...] = ()  # that were looked at
+    seed: int | None = None  # of samples, labels and features
+    labels_of: str = ""  # the row that made the labels
 
     @cached_property
     def told(self) -> dict[tuple[str, str], dict[int, float]]:
@@ -93,10 +98,10 @@ class Evidence:
 # --- from the runs -----------------------------------------------------------------------
 
 
-def gather(known: Records, domain: str, rows: Sequence[str], folder: Path) -> None:
+def gather(known: Records, domain: str, rows: Sequence[str], folder: Path, of_labels: str = "") -> None:
     """Copy what finished cells of `rows` have recorded about `domain` into `folder`; what is not there is left out.
 
-    Records that were read back from a report bring the folder that it has kept.
+    Labels are those of the row `of_labels`, or, where it has none, of the last row that has some.  Records that were read back from a report bring the folder that it has kept.
     """
     if known.folder:
         if (known.folder / NAME).is_dir():
@@ -110,7 +115,8 @@ def gather(known: Records, domain: str, rows: Sequence[str], folder: Path) -> No
         except DigaError:
             return  # records that are in no store: numbers are all there is
         _keep(folder, "confusion", _confusions(known, domain, runs, Path(copies)))
-        _pictures(known, domain, rows, folder, Path(copies))
+        about = {"rows": list(rows)} | _pictures(known, domain, rows, of_labels, folder, Path(copies))
+        (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", "utf8", newline="\n")
         stages = list(_stages(known, runs))
         _keep(folder, "stages", stages)
         _keep(folder, "curves", list(_curves(known, asked, stages, Path(copies))))
@@ -141,24 +147,31 @@ def _confusions(known: Records, domain: str, runs: list[tuple[str, int, str]], c
     return [(row, c.tolist()) for row, c in total.items()] if len(sizes) == 1 else []
 
 
-def _pictures(known: Records, domain: str, rows: Sequence[str], folder: Path, copies: Path) -> None:
-    """Pictures and features of the lowest seed that all rows have; labels of the last row that has them."""
+def _pictures(
+    known: Records, domain: str, rows: Sequence[str], of_labels: str, folder: Path, copies: Path
+) -> dict[str, Any]:
+    """Pictures and features of the lowest seed that all rows have, and one row's labels; what `about.json` says of it."""
     seeds = [dict(_runs(known, row)) for row in rows]
     common = sorted(set.intersection(*map(set, seeds))) if seeds else []
     if not common:
-        return
+        return {}
+    about: dict[str, Any] = {"seed": common[0]}
     for i, runs in enumerate(seeds):
         own = copies / f"pictures-{i}"
         samples = known.artifact(runs[common[0]], f"samples/{domain.replace('/', '__')}", own)
         if samples is not None:
             shutil.copytree(samples, folder / "samples" / str(i))
-        labels = known.artifact(runs[common[0]], "samples/labels", own)
-        if labels is not None:
-            shutil.copytree(labels, folder / "labels", dirs_exist_ok=True)
         features = known.artifact(runs[common[0]], "features.parquet", own)
         if features is not None:
             (folder / "features").mkdir(exist_ok=True)
             shutil.copyfile(features, folder / "features" / f"{i}.parquet")
+    run_of = {row: runs[common[0]] for row, runs in zip(rows, seeds, strict=True)}
+    for row in dict.fromkeys((of_labels, *reversed(rows))):
+        labels = known.artifact(run_of[row], "samples/labels", copies / "labels") if row in run_of else None
+        if labels is not None:
+            shutil.copytree(labels, folder / "labels")
+            return about | {"labels_of": row}
+    return about
 
 
 def _stages(known: Records, runs: list[tuple[str, int, str]]) -> Iterator[tuple[str, int, str, str]]:
@@ -196,8 +209,13 @@ def _told(fingerprint: str, spool: Path) -> Iterator[tuple[str, int, str, float]
 # --- from the folder ---------------------------------------------------------------------
 
 
-def load(folder: Path, rows: Sequence[str]) -> Evidence:
-    """What `gather` left of `rows`, or a report has kept."""
+def load(folder: Path) -> Evidence:
+    """What `gather` left, or a report has kept; of one that does not say which rows are in its pictures, no picture."""
+    try:
+        about = json.loads((folder / ABOUT).read_text("utf8"))
+    except OSError:
+        about = {"rows": []}
+    rows = tuple(map(str, about["rows"]))
     confusions = {row: _square(counts) for row, counts in _kept(folder, "confusion").itertuples(index=False)}
     features = {row: folder / "features" / f"{i}.parquet" for i, row in enumerate(rows)}
     return Evidence(
@@ -205,8 +223,11 @@ def load(folder: Path, rows: Sequence[str]) -> Evidence:
         curves=_kept(folder, "curves"),
         confusions=confusions,
         samples=tuple(_samples(folder / "samples", rows)),
-        labels=tuple(_labels(folder / "labels")),
+        labels=tuple(_labels(folder / "labels")) if rows else (),
         features={row: pd.read_parquet(path) for row, path in features.items() if path.is_file()},
+        rows=rows,
+        seed=about.get("seed"),
+        labels_of=about.get("labels_of", ""),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from diga.report import ablation, cells
+from diga.report import ablation, cells, search
 from diga.report.figures import Figure
 from diga.report.markdown import visible
 from diga.report.records import PREFIX, Records
@@ -76,7 +76,19 @@ def states(known: Records) -> Iterator[tuple[str, int, str]]:
 def progress(known: Records) -> dict[str, int]:
     """How many cells are in each state; those that nothing is in are left out, but for done."""
     count = Counter(state for _, _, state in states(known))
-    return {state: count[state] for state in dict.fromkeys((*STATES, *sorted(count))) if count[state] or state == "done"}
+    return {
+        state: count[state] for state in dict.fromkeys((*STATES, *sorted(count))) if count[state] or state == "done"
+    }
+
+
+def so_far(known: Records) -> str:
+    """How far a study is, in one line: its cells by state; of a sweep, its trials and then the confirmed cells."""
+    count = progress(known)
+    total, states_said = sum(count.values()), ", ".join(f"{n} {state}" for state, n in count.items())
+    cells_said = f"{total} cell{'s' * (total != 1)}: {states_said}"
+    if not known.sweep:
+        return cells_said
+    return f"{search.counts(search.of(known))}; confirmation: {cells_said if total else 'none'}"
 
 
 def missing(known: Records) -> list[str]:

@@ -11,8 +11,8 @@ from diga.report.records import Records
 
 NAME = "report.md"
 MEANING = (
-    "holds, of a quirk raises: the 95 % interval of the difference, paired by seed, is above zero. "
-    "reversed, of a quirk lowers: below. tie: zero is in it. open: fewer than two pairs. "
+    "{}: the 95 % interval of the difference, paired by seed, is above zero. "
+    "{}: below. tie: zero is in it. open: fewer than two pairs. "
     "Intervals are one by one, not corrected for how many there are."
 )
 GROUPS = {
@@ -93,7 +93,16 @@ def claims(told: Told) -> str:
         parts += [f"## {heading}", bullets(lines)] if lines else []
     if not found:
         parts.append("None yet.")
-    return "\n\n".join([*parts, MEANING]) + "\n"
+    return "\n\n".join([*parts, meaning(told.verdicts)]) + "\n"
+
+
+def meaning(verdicts: Iterable[str]) -> str:
+    """What the words of verdicts mean: those of rows that nobody says are better where such are compared."""
+    words = {facts.claim(line).word for line in verdicts}
+    changed = {verdict: word for word, verdict in facts.KINDS.items()} if words & set(facts.KINDS) else {}
+    both = bool(changed) and bool(words & set(changed))
+    said = [f"{v}, or {changed[v]}" if both else changed.get(v, v) for v in ("holds", "reversed")]
+    return MEANING.format(*said)
 
 
 def _orders(told: Told) -> Iterator[str]:

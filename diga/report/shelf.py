@@ -14,11 +14,11 @@ from diga.report.style import SHEET
 
 
 class Shelved(NamedTuple):
-    """A report: its folder's name, its study, states of its cells, and when it was written (seconds)."""
+    """A report: its folder's name, its study, how far that was, and when it was written (seconds)."""
 
     slug: str
     study: str
-    states: Mapping[str, int]
+    so_far: str
     written: float
 
 
@@ -31,11 +31,10 @@ def shelved(folder: Path) -> Iterator[Shelved]:
 def _about(folder: Path, page: Path) -> Shelved:
     try:
         lock = json.loads((folder / "runs.lock.json").read_text("utf8"))
-        states = [str(run["status"]) for run in lock["runs"]]
-        study = str(lock["study"])
-    except (OSError, ValueError, KeyError, TypeError):  # of an older layout
-        study, states = folder.name, []
-    return Shelved(folder.name, study, {s: states.count(s) for s in sorted(set(states))}, page.stat().st_mtime)
+        study, so_far = str(lock["study"]), str(lock.get("so_far", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of an older layout
+        study, so_far = folder.name, ""
+    return Shelved(folder.name, study, so_far or "how far it was is not recorded", page.stat().st_mtime)
 
 
 def text(folder: Path, runs: Mapping[str, str]) -> str:
@@ -60,10 +59,9 @@ def text(folder: Path, runs: Mapping[str, str]) -> str:
 
 
 def _line(report: Shelved, runs: str) -> str:
-    counts = ", ".join(f"{n} {said(state)}" for state, n in report.states.items())
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(report.written))
     beside = f' · <a href="{said(runs)}">runs in MLflow</a>' if runs else ""
     return (
         f'<li><a href="{said(report.slug)}/{index.NAME}"><b>{said(report.study)}</b></a>'
-        f"<p>{counts or 'cells not recorded'} · written {when}{beside}</p></li>"
+        f"<p>{said(report.so_far)} · written {when}{beside}</p></li>"
     )

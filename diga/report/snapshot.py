@@ -135,8 +135,8 @@ def keep_runs(known: Records, folder: Path) -> pa.Table:
     return table
 
 
-def keep(known: Records, table: pa.Table, folder: Path) -> None:
-    """Write what else `read_back` needs; the runs, and what figures show, are in `folder` by now."""
+def keep(known: Records, table: pa.Table, folder: Path, so_far: str = "") -> None:
+    """Write what else `read_back` needs, and how far the study is; the runs, and what figures show, are there by now."""
     from diga.report import bootstrap
 
     for domain, found in known.kept_images.items():
@@ -146,7 +146,7 @@ def keep(known: Records, table: pa.Table, folder: Path) -> None:
     files = {p.relative_to(folder).as_posix(): digest(p) for p in (*tables, *evidence)}
     lines = table.select(SAID).to_pylist()
     lock = {"layout": LAYOUT, "study": known.name, "records": redacted(known.uri), "made_with": made_with()}
-    lock |= {"files": files, "runs": lines}
+    lock |= {"so_far": so_far, "files": files, "runs": lines}
     if known.trial_runs is not None:
         lock["trials"] = known.trial_runs.select(["trial", "status", "run_id", "cell"]).to_pylist()
     text = json.dumps(lock, indent=1)

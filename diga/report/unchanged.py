@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,12 +38,12 @@ def _modules() -> Iterator[Path]:
     yield Path(labels.__file__)  # colours and names of classes
 
 
-def source(folder: Path, rows: Sequence[str]) -> str:
-    """A digest of all that the figures of a report are drawn from: files in its `folder`, and `rows` in their order."""
+def source(folder: Path) -> str:
+    """A digest of all that the figures of a report are drawn from: the files in its `folder`."""
     evidence = (p for p in (folder / snapshot.EVIDENCE).rglob("*") if p.is_file() and not p.name.startswith(KEPT))
     tables = (folder / name for name in (snapshot.TABLE, snapshot.TRIALS))
     files = {p.relative_to(folder).as_posix(): snapshot.digest(p) for p in (*tables, *evidence)}
-    about = {"code": code(), "made_with": snapshot.made_with(), "files": files, "rows": list(rows)}
+    about = {"code": code(), "made_with": snapshot.made_with(), "files": files}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

@@ -58,8 +58,14 @@ PARTS = (
     Part("losses", "Losses", curves.losses, "no stage left its steps (metrics.jsonl)"),
     Part("snapshots", "Snapshots", curves.snapshots, "no trained stage kept two snapshots (`plan.snapshots`)"),
     Part("snapshot_classes", "Snapshots by class", curves.by_class, "no trained stage kept two snapshots", "coloured"),
-    Part("samples", "Images", pictures.samples, "no seed has samples of every row that is done", "picture"),
-    Part("changes", "What changed", pictures.changes, "no seed has samples of two rows", "picture"),
+    Part("samples", "Images", pictures.samples, "no seed has samples of every row to be shown", "picture"),
+    Part(
+        "changes",
+        "What changed",
+        pictures.changes,
+        "no seed has samples of every row to be shown, the best and the first among them",
+        "picture",
+    ),
     Part("pseudo_labels", "Labels, side by side", pictures.labels, "no cell left samples/labels", "picture"),
     Part("features", "Features", embedding.features, "no cell left features.parquet", "coloured"),
 )

@@ -116,6 +116,13 @@ def done_rows(known: Records) -> list[str]:
     return [row.label for row in known.rows if row.label in done]
 
 
+def left_out(known: Records, shown: Iterable[str]) -> str:
+    """A sentence, to follow another, on the rows with a finished cell that a figure does not show."""
+    here = set(shown)
+    absent = [short(row, 80) for row in done_rows(known) if row not in here]
+    return f" Not shown: {'; '.join(absent)}." if absent else ""
+
+
 def scored(known: Records) -> dict[str, float]:
     """Mean of the study's metric, plain and last, in percent, by row that has one."""
     metric = str(ablation.plain(cells.metric_of(known)))

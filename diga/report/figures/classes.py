@@ -113,12 +113,15 @@ def _gain(axes: Axes, y: int, step: Difference) -> None:
 
 
 def confusion(known: Records, found: Evidence, path: Path) -> str:
-    """Shares of every true class by what it was taken for, in the best row, and what is other in the first."""
-    order = [row for row in scored(known) if row in found.confusions]
-    if not order:
+    """Shares of every true class by what it was taken for, in the best row, and what is other in the first.
+
+    Of rows that left their counts, that is: which others are better is said.
+    """
+    means = {row: mean for row, mean in scored(known).items() if row in found.confusions}
+    if not means:
         return ""
-    pair = subject(known)
-    best, first = pair if pair and set(pair) <= set(order) else (order[-1], order[-1])
+    first, *rest = means
+    best = max(rest or [first], key=lambda row: means[row])
     shares = _shares(found.confusions[best])
     both = best != first
     width, height = (9.6, 4.7) if both else (5.4, 4.7)
@@ -129,10 +132,12 @@ def confusion(known: Records, found: Evidence, path: Path) -> str:
             change = shares - _shares(found.confusions[first])
             title = f"less {short(first, 36)}"
             _matrix(figure, (5.35 / width, 0.16, 3.55 / width, 3.55 / height), change, found.classes, title, True)
+    better = [short(row, 80) for row, mean in scored(known).items() if mean > means[best] and row not in means]
+    lacking = f" Better, without confusion.parquet: {'; '.join(better)}." if better else ""
     second = f" Right: that less {short(first, 80)}, in points." if both else ""
     return (
         f"Of every true class (a line, 100 %) what its pixels were taken for, over all images and seeds, student as it "
-        f"is, last checkpoint; grey: a class that no image has: {short(best, 80)}.{second}"
+        f"is, last checkpoint; grey: a class that no image has: {short(best, 80)}.{second}{lacking}"
     )
 
 

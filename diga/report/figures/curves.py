@@ -13,7 +13,7 @@ from diga.data.labels import CLASSES, COLOURS
 from diga.report import cells
 from diga.report.cells import PERCENT
 from diga.report.evidence import Evidence
-from diga.report.figures.canvas import DASHES, INK, ROWS, SOFT, bare, canvas, short
+from diga.report.figures.canvas import DASHES, INK, ROWS, SOFT, bare, canvas, left_out, short
 from diga.report.records import Records
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ACROSS = 3
 NARROW = 10  # points of IoU
 
 
-ALL = "all rows"
+ALL, WITH_IT = "all rows", "all rows with it"
 
 
 class Band(NamedTuple):
@@ -39,11 +39,12 @@ class Band(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a curve is called, the stage runs of its seeds, and the first row that has them."""
+    """What a curve is called, the stage runs of its seeds, the first row that has them, and whether no row has others."""
 
     label: str
     fingerprints: tuple[str, ...]
     row: str
+    is_common: bool
 
 
 def lines(found: Evidence, stage: str) -> list[Line]:
@@ -53,7 +54,8 @@ def lines(found: Evidence, stage: str) -> list[Line]:
     for row in rows_of(found):
         if row in rows:
             shared.setdefault(rows[row], []).append(row)
-    return [Line(_called(same, len(rows)), runs, same[0]) for runs, same in shared.items()]
+    total, is_common = len(rows_of(found)), len(shared) == 1 < len(rows)
+    return [Line(_called(same, len(rows), total), runs, same[0], is_common) for runs, same in shared.items()]
 
 
 def rows_of(found: Evidence) -> list[str]:
@@ -61,9 +63,10 @@ def rows_of(found: Evidence) -> list[str]:
     return list(dict.fromkeys(found.stages["row"].tolist()))
 
 
-def _called(rows: Sequence[str], total: int) -> str:
-    if len(rows) == total > 1:
-        return ALL
+def _called(rows: Sequence[str], having: int, total: int) -> str:
+    """What a line of `rows` is called, of the `having` rows that have its stage, of `total` rows."""
+    if len(rows) == having > 1:
+        return ALL if having == total else WITH_IT
     return short(rows[0], 26) if len(rows) == 1 else f"{short(rows[0], 20)} and {len(rows) - 1} more"
 
 
@@ -87,9 +90,10 @@ def band(found: Evidence, line: Line, name: str, smooth: int = 1) -> Band | None
 
 def losses(known: Records, found: Evidence, path: Path) -> str:
     """Every loss of every trained stage: mean over seeds, smoothed, with a band of one standard deviation."""
-    panels = [(stage, name) for stage in _trained(found) for name in _names(found, stage)][:PANELS]
+    panels = [(stage, name) for stage in _trained(found) for name in _names(found, stage)]
     if not panels:
         return ""
+    panels, without = panels[:PANELS], _cut(panels, "losses")
     with _sheet(len(panels), path) as (figure, places):
         legend: dict[str, Any] = {}
         for (stage, name), at in zip(panels, places, strict=True):
@@ -99,7 +103,7 @@ def losses(known: Records, found: Evidence, path: Path) -> str:
         _legend(figure, legend)
     return (
         f"Losses by update: mean over seeds, a running mean of {SMOOTH} points, with a band of one standard deviation "
-        "of the seeds. Rows that share a stage run share its line."
+        f"of the seeds. Rows that share a stage run share its line.{without}{left_out(known, rows_of(found))}"
     )
 
 
@@ -107,10 +111,11 @@ def snapshots(known: Records, found: Evidence, path: Path) -> str:
     """mIoU of every snapshot, and the measures without labels beside it."""
     domain = cells.shown_domain(known)
     names = [f"{domain}/plain/miou", *sorted({n for n in found.curves["name"] if n.startswith("label_free/")})]
-    panels = [(stage, name) for stage in _scores(found, domain) for name in names][:PANELS]
+    panels = [(stage, name) for stage in _scores(found, domain) for name in names]
     panels = [(s, n) for s, n in panels if any(_has(found, line, n) for line in lines(found, s))]
     if not panels:
         return ""
+    panels, without = panels[:PANELS], _cut(panels, "values")
     with _sheet(len(panels), path) as (figure, places):
         legend: dict[str, Any] = {}
         for (stage, name), at in zip(panels, places, strict=True):
@@ -123,6 +128,7 @@ def snapshots(known: Records, found: Evidence, path: Path) -> str:
     return (
         f"Snapshots of the scored stage on {domain}, student as it is: mIoU, which reads target labels, and measures "
         "of unlabelled target images. Mean over seeds with a band of one standard deviation."
+        f"{without}{left_out(known, rows_of(found))}"
     )
 
 
@@ -152,8 +158,14 @@ def by_class(known: Records, found: Evidence, path: Path) -> str:
         _legend(figure, legend)
     return (
         f"IoU (%) of every class at every snapshot on {domain}, student as it is: mean over seeds with a band of one "
-        "standard deviation."
+        f"standard deviation.{left_out(known, rows_of(found))}"
     )
+
+
+def _cut(panels: Sequence[tuple[str, str]], what: str) -> str:
+    """A sentence, to follow another, on the panels that there is no room for."""
+    absent = ", ".join(f"{short(stage, 40)} {short(name.partition('/')[2], 40)}" for stage, name in panels[PANELS:])
+    return f" The first {PANELS} of {len(panels)} {what}: without {absent}." if absent else ""
 
 
 def _span(axes: Axes) -> None:
@@ -236,9 +248,9 @@ def _bands(found: Evidence, stage: str, name: str, smooth: int) -> Iterator[tupl
 
 
 def _look(found: Evidence, line: Line) -> tuple[str, Any]:
-    """Colour and dash of the first row of a line, the same in every figure; what all rows share is ink."""
-    if line.label == ALL:
-        return INK, "-"
+    """Colour and dash of the first row of a line, the same in every figure; what no row has another of is ink."""
+    if line.is_common:
+        return INK, "-" if line.label == ALL else "--"
     at = rows_of(found).index(line.row)
     return ROWS[at % len(ROWS)], DASHES[at % len(DASHES)]
 

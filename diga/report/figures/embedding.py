@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from diga.data.labels import names
 from diga.report.evidence import Evidence
-from diga.report.figures.canvas import canvas, class_colours, short
+from diga.report.figures.canvas import canvas, class_colours, left_out, scored, short
 from diga.report.records import Records
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ WIDE = 3.9  # inches of a panel
 
 
 def features(known: Records, found: Evidence, path: Path) -> str:
-    """t-SNE of the cells of the first and the last row that left features: colour the class, shape the domain."""
-    enough = [(row, table) for row, table in found.features.items() if len(table) >= LEAST]
+    """t-SNE of the cells of the first and the best row that left features: colour the class, shape the domain."""
+    enough = {row: table for row, table in found.features.items() if len(table) >= LEAST}
     if not enough:
         return ""
-    shown = {row: _some(table) for row, table in (enough[0], enough[-1])}
+    first, *rest = enough
+    means = scored(known)
+    best = max(rest or [first], key=lambda row: means.get(row, -math.inf))
+    shown = {row: _some(enough[row]) for row in (first, best)}
     domains = sorted({name for table in shown.values() for name in table["domain"]})
     width = WIDE * len(shown) + 1.6
     with canvas(width, 4.0, path) as figure:
@@ -43,7 +47,7 @@ def features(known: Records, found: Evidence, path: Path) -> str:
     return (
         f"Features of {counts} cells, each row placed by t-SNE of its own (perplexity "
         f"{_perplexity(next(iter(shown.values()))):.0f}): colour is the class, shape the domain; distances between far "
-        "groups mean nothing, nor do those between panels."
+        f"groups mean nothing, nor do those between panels. Seed {found.seed}.{left_out(known, shown)}"
     )
 
 

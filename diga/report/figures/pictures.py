@@ -12,7 +12,7 @@ from PIL import Image
 
 from diga.data.labels import IGNORE, colourise, names
 from diga.report.evidence import Evidence
-from diga.report.figures.canvas import DPI, canvas, short, subject
+from diga.report.figures.canvas import DPI, canvas, left_out, short, subject
 from diga.report.records import Records
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ KINDS = ("warm", "feature", "consensus", "teacher")
 
 
 def samples(known: Records, found: Evidence, path: Path) -> str:
-    """Image, truth and the prediction of every row, with the legend of the classes in them."""
+    """Image, truth and the predictions of rows, with the legend of the classes in them."""
     if not found.samples:
         return ""
     shown = found.samples[:MOST]
@@ -38,7 +38,10 @@ def samples(known: Records, found: Evidence, path: Path) -> str:
     rows = [[photo(s.image), *line] for s, line in zip(shown, coloured, strict=True)]
     seen = {int(v) for line in labels for x in line for v in np.unique(x)}
     sheet(path, headings, [s.stem for s in shown], rows, _class_legend(seen, found.classes))
-    return "Validation images, their truth, and the student's prediction in every row, last checkpoint, one seed."
+    return (
+        f"Validation images, their truth, and the student's prediction by row, last checkpoint, seed {found.seed}."
+        f"{left_out(known, shown[0].maps)}"
+    )
 
 
 def changes(known: Records, found: Evidence, path: Path) -> str:
@@ -59,7 +62,7 @@ def changes(known: Records, found: Evidence, path: Path) -> str:
     sheet(path, ["image", "truth", first, best, "what changed"], stems, rows, legend)
     return (
         f"What {short(best, 80)} wins (blue) and loses (orange) of {short(first, 80)}, pixel by pixel; grey is wrong "
-        "in both, white right in both or not counted."
+        f"in both, white right in both or not counted. Last checkpoint, seed {found.seed}."
     )
 
 
@@ -79,7 +82,10 @@ def labels(known: Records, found: Evidence, path: Path) -> str:
     headings = ["image", *(["truth"] if has_truth else []), *kinds, f"{kinds[0]} and {kinds[1]} disagree"]
     legend = _class_legend(seen, found.classes) | {"disagree": LOST, "one has no label": WRONG}
     sheet(path, headings, [s.stem for s in shown], rows, legend)
-    return f"Labels of target training images by kind; orange: {kinds[0]} and {kinds[1]} name different classes."
+    return (
+        f"Labels of target training images by kind, of {short(found.labels_of, 80)}, seed {found.seed}; orange: "
+        f"{kinds[0]} and {kinds[1]} name different classes."
+    )
 
 
 # --- what is in a panel ------------------------------------------------------------------
