@@ -185,7 +185,7 @@ def is_server(uri: str) -> bool:
 
 @contextmanager
 def mlflow_page(uri: str, port: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The address of MLflow's page, and what returns when that is over: the store's own, or of a server of the block."""
+    """The address of MLflow's page, and what returns when that is over: the store's own, or a server's of the block."""
     if is_server(uri):
         from diga.report import asking
         from diga.report.snapshot import redacted

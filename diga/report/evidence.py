@@ -101,7 +101,8 @@ class Evidence:
 def gather(known: Records, domain: str, rows: Sequence[str], folder: Path, of_labels: str = "") -> None:
     """Copy what finished cells of `rows` have recorded about `domain` into `folder`; what is not there is left out.
 
-    Labels are those of the row `of_labels`, or, where it has none, of the last row that has some.  Records that were read back from a report bring the folder that it has kept.
+    Labels are those of the row `of_labels`, or, where it has none, of the last row that has some.  Records that were
+    read back from a report bring the folder that it has kept.
     """
     if known.folder:
         if (known.folder / NAME).is_dir():
@@ -150,7 +151,7 @@ def _confusions(known: Records, domain: str, runs: list[tuple[str, int, str]], c
 def _pictures(
     known: Records, domain: str, rows: Sequence[str], of_labels: str, folder: Path, copies: Path
 ) -> dict[str, Any]:
-    """Pictures and features of the lowest seed that all rows have, and one row's labels; what `about.json` says of it."""
+    """Pictures and features of the lowest seed that all rows have, and one row's labels; what ABOUT says of it."""
     seeds = [dict(_runs(known, row)) for row in rows]
     common = sorted(set.intersection(*map(set, seeds))) if seeds else []
     if not common:

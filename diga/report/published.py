@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from diga.report import asking, cells, search
-from diga.report.records import PREFIX, Records, client
+from diga.report.records import PREFIX, Records, client, delete
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +28,8 @@ COLUMNS = ("plain/last", "teacher/last", "adabn/last", "plain/best")
 def publish(known: Records, folder: Path) -> None:
     """Log the report in `folder` to the run of the study, and its views to the experiment.
 
-    The run carries what is in `folder` and no more: what the report before had and this one lacks is deleted.  Raises StorageError where the store does not take it.
+    The run carries what is in `folder` and no more: what the report before had and this one lacks is deleted.  Raises
+    StorageError where the store does not take it.
     """
     with asking.answered(known.uri):
         asked = client(known.uri)
@@ -46,13 +47,8 @@ def publish(known: Records, folder: Path) -> None:
 
 def _delete_others(asked: MlflowClient, run: str, folder: Path) -> None:
     """Delete what the run carries that `folder` has not."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     kept = {f"{FOLDER}/{p.relative_to(folder).as_posix()}" for p in folder.rglob("*") if p.is_file()}
-    if others := sorted(set(_files(asked, run, FOLDER)) - kept):
-        carried = get_artifact_repository(asked.get_run(run).info.artifact_uri, tracking_uri=asked.tracking_uri)
-        for path in others:
-            carried.delete_artifacts(path)
+    delete(asked, run, sorted(set(_files(asked, run, FOLDER)) - kept))
 
 
 def _files(asked: MlflowClient, run: str, folder: str) -> Iterator[str]:

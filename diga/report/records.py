@@ -192,6 +192,15 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
+def delete(asked: MlflowClient, run_id: str, paths: Iterable[str]) -> None:
+    """Delete artifacts of a run: its client cannot, and what a report no longer has must not stay beside it."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    where = get_artifact_repository(asked.get_run(run_id).info.artifact_uri, tracking_uri=asked.tracking_uri)
+    for path in paths:
+        where.delete_artifacts(path)
+
+
 def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records:
     """All records of `study`; with a folder `cache`, only what is new or changed since the last call is asked for.
 

@@ -136,7 +136,7 @@ def keep_runs(known: Records, folder: Path) -> pa.Table:
 
 
 def keep(known: Records, table: pa.Table, folder: Path, so_far: str = "") -> None:
-    """Write what else `read_back` needs, and how far the study is; the runs, and what figures show, are there by now."""
+    """Write what else `read_back` needs, and how far a study is; the runs, and what figures show, are there by now."""
     from diga.report import bootstrap
 
     for domain, found in known.kept_images.items():

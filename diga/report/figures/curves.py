@@ -39,7 +39,7 @@ class Band(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a curve is called, the stage runs of its seeds, the first row that has them, and whether no row has others."""
+    """What a curve is called, the stage runs of its seeds, the first row with them, and whether no row has others."""
 
     label: str
     fingerprints: tuple[str, ...]
