@@ -229,11 +229,17 @@ def test_durations(seconds: float, expected: str) -> None:
 
 def test_only_words_that_are_used_are_explained() -> None:
     ladder, quirk = "b over a: holds: +1.0 points", "q over clean: raises: +2.0 points"
-    assert page.meaning([ladder]).startswith("holds: the 95 % interval")
-    assert "reversed: below." in page.meaning([ladder])
-    assert page.meaning([quirk]).startswith("raises: the 95 % interval")
-    assert "lowers: below." in page.meaning([quirk])
-    assert page.meaning([ladder, quirk]).startswith("holds, or raises: the 95 % interval")
+
+    def meant(*verdicts: str, tables: tuple[str, ...] = ()) -> str:
+        known = make.in_memory(make.ladder())
+        return page.meaning(Told(known, dict.fromkeys(tables, table3.table(known)), verdicts=verdicts))
+
+    assert meant(ladder).startswith("holds: the 95 % interval")
+    assert "reversed: below." in meant(ladder)
+    assert meant(quirk) == meant("q over clean: open: no seed", tables=("quirks",))
+    assert meant(quirk).startswith("raises: the 95 % interval")
+    assert "lowers: below." in meant(quirk)
+    assert meant(ladder, quirk).startswith("holds, or raises: the 95 % interval")
     for spec, module in ((make.ladder(), table3), (make.quirks(), quirks)):
         known = make.in_memory(spec)
         told = Told(known, {}, verdicts=module.verdicts(known))

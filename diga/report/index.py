@@ -106,7 +106,7 @@ def _verdicts(told: Told) -> str:
     if not claims:
         return "<p>No comparison is declared.</p>"
     lines = "\n".join(map(_claim, claims))
-    return f'<ul class="claims">{lines}</ul>\n<p class="note">{said(page.meaning(told.verdicts))}</p>'
+    return f'<ul class="claims">{lines}</ul>\n<p class="note">{said(page.meaning(told))}</p>'
 
 
 def _claim(claim: Claim) -> str:

@@ -93,13 +93,14 @@ def claims(told: Told) -> str:
         parts += [f"## {heading}", bullets(lines)] if lines else []
     if not found:
         parts.append("None yet.")
-    return "\n\n".join([*parts, meaning(told.verdicts)]) + "\n"
+    return "\n\n".join([*parts, meaning(told)]) + "\n"
 
 
-def meaning(verdicts: Iterable[str]) -> str:
-    """What the words of verdicts mean: those of rows that nobody says are better where such are compared."""
-    words = {facts.claim(line).word for line in verdicts}
-    changed = {verdict: word for word, verdict in facts.KINDS.items()} if words & set(facts.KINDS) else {}
+def meaning(told: Told) -> str:
+    """What the words of verdicts mean: those of quirks, which nobody says are better, where quirks are compared."""
+    words = {facts.claim(line).word for line in told.verdicts}
+    has_quirks = "quirks" in told.tables or words & set(facts.KINDS)
+    changed = {verdict: word for word, verdict in facts.KINDS.items()} if has_quirks else {}
     both = bool(changed) and bool(words & set(changed))
     said = [f"{v}, or {changed[v]}" if both else changed.get(v, v) for v in ("holds", "reversed")]
     return MEANING.format(*said)
