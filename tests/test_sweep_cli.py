@@ -328,7 +328,7 @@ def test_spaces_are_listed(fresh: Swept) -> None:
         (),
         ("--set", "warm_up.plan.lr=0.002", "--set", "score.samples=0", "--seed", "3", "--name=-x y", "--trials", "7"),
         ("--objective", "confidence", "--sampler", "random", "--prune", "watch", "--rungs", "2:2", "--confirm", "2:3"),
-        ("--objective", "source", "--objective", "compute", "--sampler", "nsga2"),
+        ("--objective", "target", "--objective", "compute", "--sampler", "nsga2"),
     ],
 )
 def test_the_command_of_a_report_is_the_very_sweep(
