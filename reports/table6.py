@@ -31,7 +31,11 @@ def table(records: Records) -> Table:
         label=f"generalization-{records.name}",
         columns=tuple(columns),
         rows=(*_scores(records, metric, columns, names), *steps),
-        notes=(*ablation.source_note(records, SOURCE, ablation.APART), *ablation.lacking_note(records)),
+        notes=(
+            *ablation.stars_note(records),
+            *ablation.source_note(records, SOURCE, ablation.APART),
+            *ablation.lacking_note(records),
+        ),
         n=len(records.seeds),
         below=ablation.published_matrix(records, PAPER),
     )

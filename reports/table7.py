@@ -46,6 +46,7 @@ def table(records: Records) -> Table:
         columns=tuple(columns),
         rows=(*_scores(records, metric, columns, places), *steps),
         notes=(
+            *ablation.stars_note(records),
             *ablation.source_note(records, SOURCE, ablation.APART),
             *ablation.updates_note(records, {label: place.method for label, place in places.items()}),
             *ablation.lacking_note(records),

@@ -5,6 +5,7 @@ A table chooses among these; none of them knows which table it is in.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import NamedTuple
 from diga.report import cells
 from diga.report.cells import Metric
 from diga.report.records import Records, StudyRow
-from diga.report.table import Cell, Column, Row, Table
+from diga.report.statistics import ALPHA, pairs_for
+from diga.report.table import Cell, Column, Row, Table, number
 
 OURS, ORACLE, PUBLISHED = "Ours, mIoU (%)", "Reads target labels", "Published"
 COLUMNS = {  # of a study's own metric: heading, group, and what is other than in `last`
@@ -197,6 +199,16 @@ def source_note(records: Records, source: str, aside: str = ASIDE) -> Iterator[s
         yield f"Published numbers: {source}. {aside}"
 
 
+def stars_note(records: Records) -> Iterator[str]:
+    """Why no difference has a star, where none can have one."""
+    known = [step for step in cells.steps(records, plain(cells.metric_of(records))).values() if step.rows]
+    if known and min(least := [step.least for step in known if math.isfinite(step.least)]) >= ALPHA:
+        yield (
+            f"No difference can have a star: with so few pairs no p, Holm over {known[0].rows} rows, is below "
+            f"{number(min(least), 3)}; it takes {pairs_for(known[0].rows)} pairs a row."
+        )
+
+
 def updates_note(records: Records, names: Mapping[str, str] | None = None) -> Iterator[str]:
     """Rows by their number of updates, where they differ; `names` calls some by what they share."""
     found: dict[int, dict[str, None]] = {}
@@ -244,12 +256,13 @@ def table(
     Raises ConfigError when rows were evaluated in ways that no column may mix.
     """
     columns = tuple(s.column for s in shown)
+    marks = stars_note(records) if STEP in columns else ()
     return Table(
         title=title,
         caption=caption(records, cells.metric_of(records).where, columns, ablated, **(says or {})),
         label=f"{kind}-{records.name}",
         columns=columns,
         rows=rows(records, shown, groups),
-        notes=tuple(notes),
+        notes=(*marks, *notes),
         n=len(records.seeds),
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from diga.errors import ConfigError, expected_one_of
 from diga.report.records import Records
-from diga.report.statistics import Difference, between, difference, holm
+from diga.report.statistics import Difference, among, between, difference
 from diga.report.table import Cell, Status
 
 PERCENT = 100.0
@@ -87,8 +87,7 @@ def steps(records: Records, metric: Metric) -> dict[str, Difference]:
     """Paired difference, as a fraction, of every row that has a parent with its parent; p by Holm over these rows."""
     known = records.values(str(metric))
     found = {r.label: between(known.get(r.label, {}), known.get(r.parent, {})) for r in records.rows if r.parent}
-    adjusted = holm([step.p for step in found.values()])
-    return {row: replace(step, adjusted=p) for (row, step), p in zip(found.items(), adjusted, strict=True)}
+    return dict(zip(found, among(list(found.values())), strict=True))
 
 
 def step_cells(records: Records, metric: Metric) -> dict[str, Cell]:
