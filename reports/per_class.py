@@ -40,8 +40,7 @@ def _columns() -> tuple[Column, ...]:
 
 def _class_cells(records: Records, metric: Metric, name: str, means: dict[str, Cell]) -> dict[str, Cell]:
     """A class without a number in a row that was evaluated is neither present nor predicted there."""
-    where = metric._replace(name=f"iou/{name}")
-    found = cells.with_ties(records, where, cells.scores(records, where))
+    found = cells.scores(records, metric._replace(name=f"iou/{name}"))
     absent = {row for row, cell in found.items() if means[row].is_number and not cell.is_number}
     return {row: Cell(status="n/a") if row in absent else cell for row, cell in found.items()}
 

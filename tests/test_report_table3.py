@@ -13,7 +13,7 @@ from diga.errors import ConfigError
 from diga.report import cells, exchange, latex, markdown, page
 from diga.report.facts import Told
 from diga.report.table import Cell, Table
-from reports import per_class, table3
+from reports import per_class, table1, table3
 from tests import make_records as make
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -208,6 +208,15 @@ def test_absent_classes_are_said_to_be_absent() -> None:
     assert column(table, "road")["(i)"].n == 1
     assert table.notes == ("n/a: neither present nor predicted, and not part of the mean: train.",)
     assert latex.problems(latex.table(table)) == []
+
+
+def test_ties_are_marked_in_means_and_not_in_classes() -> None:
+    alike = make.ladder().changed(lambda c: make.replace(c, metrics=make.metrics(0, (c.seed + c.index) % 3)))
+    known = make.in_memory(alike.declared(reference="diga_table1_gta5_cityscapes.csv"))
+    for table in (per_class.table(known), table1.table(known)):
+        tied = {c.key for row in table.rows for c, cell in zip(table.columns, row.cells, strict=True) if cell.tied}
+        assert tied
+        assert all(key.startswith("miou") for key in tied)
 
 
 def test_the_mean_of_the_classes_is_beside_them() -> None:

@@ -73,8 +73,11 @@ def _mean(records: Records, metric: Metric, name: str) -> dict[str, Cell]:
 
 
 def _of_class(records: Records, metric: Metric, name: str, scored: Mapping[str, Cell]) -> Shown:
-    """A class without a number in a row that was evaluated is neither present nor predicted there."""
-    found = _mean(records, metric, f"iou/{name}")
+    """A class without a number in a row that was evaluated is neither present nor predicted there.
+
+    Ties are marked in means alone: of so many columns a few would be told apart by chance.
+    """
+    found = cells.scores(records, metric._replace(name=f"iou/{name}"))
     absent = {row for row, cell in found.items() if scored[row].is_number and not cell.is_number}
     known = {row: Cell(status="n/a") if row in absent else cell for row, cell in found.items()}
     return Shown(_about(name, SHORT.get(name, name), OURS), known)

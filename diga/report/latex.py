@@ -25,6 +25,7 @@ WAYS = [  # of printing a table, best first: float, size, points on either side 
     *[("table*", r"\footnotesize", gap) for gap in (4, 3, 2)],
     *[("table*", r"\scriptsize", gap) for gap in (3, 2, 1)],
 ]
+TIE = r"$^{\dag}$"
 PLUS_MINUS = r"$\,\pm\,$"
 ASCII = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -186,7 +187,7 @@ def _printed(table: Table, i: int, j: int) -> int:
         return 1
     shown = table.printed(i, j)
     parts = [shown.text, shown.interval, f"± {shown.spread}" if shown.spread else "", shown.seeds]
-    return len(" ".join(part for part in parts if part)) + len(shown.stars)
+    return len(" ".join(part for part in parts if part)) + len(shown.stars) + shown.tied
 
 
 def _line(cells: list[str]) -> str:
@@ -265,6 +266,11 @@ def _cmidrules(table: Table) -> Iterator[str]:
         at += width
 
 
+def _room(table: Table, j: int) -> str:
+    """What takes the place of a dagger in a column that has some, so that its digits stand below each other."""
+    return f"\\phantom{{{TIE}}}" if any(table.printed(i, j).tied for i in range(len(table.rows))) else ""
+
+
 def _number(text: str) -> str:
     return f"${text}$" if text[0] in "+-" else text
 
@@ -279,8 +285,8 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
         return [_over(2, text) if is_pair else text]
     shown, is_step = table.printed(i, j), about.kind == "delta"
     around = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(shown.place or 0, "%s")
-    tie = r"$^{\dag}$" * shown.tied
-    mean = around % _number(shown.text) + (f"\\rlap{{{tie}}}" if tie and not shown.spread else "")
+    tie = TIE * shown.tied
+    mean = around % _number(shown.text) + ("" if shown.spread else tie or _room(table, j))
     interval = f"${shown.interval}$" if shown.interval else ""
     interval += f"$^{{{shown.stars}}}$" if shown.stars else ""
     behind = " ".join(part for part in (interval, shown.seeds) if part)
