@@ -209,6 +209,27 @@ def test_tables_fit_a_paper_of_two_columns(tmp_path: Path) -> None:
     assert "Overfull" not in done.stdout
 
 
+def test_what_a_row_does_not_have_is_not_missing() -> None:
+    """A row without a teacher, all seeds of which are done; another is under way, and may get one."""
+
+    def change(cell: make.Cell) -> make.Cell | None:
+        bare = {k: v for k, v in cell.metrics.items() if "/teacher/" not in k}
+        if cell.index == 1 and cell.seed == 2:
+            return None
+        return make.replace(cell, metrics=bare) if cell.index < 2 else cell
+
+    table = table4.table(make.in_memory(make.table4().changed(change)))
+    found = column(table, "teacher")
+    assert [found[label].status for label in ("Adv.", "Distil.", "Adv. + CrDoMix")] == ["n/a", "missing", ""]
+    assert "| n/a |" in markdown.table(table)
+    assert [line["teacher_status"] for line in csv.DictReader(io.StringIO(exchange.as_csv(table)))][:2] == [
+        "n/a",
+        "missing",
+    ]
+    assert table.notes[0] == "n/a: all cells of the row are done, and have no such number."
+    assert not any(note.startswith("n/a") for note in table4.table(make.in_memory(make.table4())).notes)
+
+
 # --- warm-up and labels --------------------------------------------------------------------
 
 

@@ -209,6 +209,12 @@ def stars_note(records: Records) -> Iterator[str]:
         )
 
 
+def absent_note(shown: Iterable[Shown]) -> Iterator[str]:
+    """What a cell says that lacks nothing."""
+    if any(cell.status == "n/a" for one in shown for cell in one.cells.values()):
+        yield "n/a: all cells of the row are done, and have no such number."
+
+
 def updates_note(records: Records, names: Mapping[str, str] | None = None) -> Iterator[str]:
     """Rows by their number of updates, where they differ; `names` calls some by what they share."""
     found: dict[int, dict[str, None]] = {}
@@ -256,13 +262,13 @@ def table(
     Raises ConfigError when rows were evaluated in ways that no column may mix.
     """
     columns = tuple(s.column for s in shown)
-    marks = stars_note(records) if STEP in columns else ()
+    about = [*(stars_note(records) if STEP in columns else ()), *absent_note(shown)]
     return Table(
         title=title,
         caption=caption(records, cells.metric_of(records).where, columns, ablated, **(says or {})),
         label=f"{kind}-{records.name}",
         columns=columns,
         rows=rows(records, shown, groups),
-        notes=(*marks, *notes),
+        notes=(*about, *notes),
         n=len(records.seeds),
     )

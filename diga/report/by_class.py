@@ -49,7 +49,7 @@ def table(
         *_best(records, metric, means),
     ]
     columns = tuple(s.column for s in shown)
-    absent = [s.column.key for s in shown if any(c.status == "n/a" for c in s.cells.values())]
+    absent = [s.column.key for s in shown if s.column.key in classes and _is_absent(s)]
     lines = [*notes, *_absent(absent), *_rises(records, metric, classes), *ablation.lacking_note(records)]
     return Table(
         title=title,
@@ -81,6 +81,10 @@ def _of_class(records: Records, metric: Metric, name: str, scored: Mapping[str, 
     absent = {row for row, cell in found.items() if scored[row].is_number and not cell.is_number}
     known = {row: Cell(status="n/a") if row in absent else cell for row, cell in found.items()}
     return Shown(_about(name, SHORT.get(name, name), OURS), known)
+
+
+def _is_absent(shown: Shown) -> bool:
+    return any(cell.status == "n/a" for cell in shown.cells.values())
 
 
 def _best(records: Records, metric: Metric, means: Mapping[str, str]) -> Iterator[Shown]:

@@ -48,8 +48,13 @@ def metric_of(records: Records) -> Metric:
 
 
 def why_nothing(records: Records, row: str) -> Status:
-    """What to say of a row without a number: failed if any cell failed, running if any runs, else missing."""
+    """What to say of a row without a number: failed if any cell failed, running if any runs, else missing.
+
+    A row whose every cell is done lacks nothing: it has no such number, as one without a teacher.
+    """
     states = {records.status(row, seed) for seed in records.seeds}
+    if states == {"done"}:
+        return "n/a"
     return "failed" if "failed" in states else "running" if "running" in states else "missing"
 
 

@@ -178,7 +178,7 @@ def _widest(text: str, most: int) -> int:
 
 def _most(table: Table, span: Span) -> int:
     """Letters of a line of a group's heading."""
-    return LINE * sum(_width(column) for column in _members(table, span))
+    return LINE * sum(_width(column) for column in table.columns[span.first : span.first + span.width])
 
 
 def _printed(table: Table, i: int, j: int) -> int:
@@ -253,14 +253,10 @@ def _body(table: Table) -> Iterator[str]:
         yield _line([tex for j, cell in enumerate(row.cells) for tex in _cell(table, i, j, cell)])
 
 
-def _members(table: Table, span: Span) -> tuple[Column, ...]:
-    return table.columns[span.first : span.first + span.width]
-
-
 def _cmidrules(table: Table) -> Iterator[str]:
     at = 1
     for span in table.spans():
-        width = sum(_width(c) for c in _members(table, span))
+        width = sum(_width(c) for c in table.columns[span.first : span.first + span.width])
         if span.title:
             yield f"\\cmidrule(lr){{{at}-{at + width - 1}}}"
         at += width
@@ -268,7 +264,7 @@ def _cmidrules(table: Table) -> Iterator[str]:
 
 def _room(table: Table, j: int) -> str:
     """What takes the place of a dagger in a column that has some, so that its digits stand below each other."""
-    return f"\\phantom{{{TIE}}}" if any(table.printed(i, j).tied for i in range(len(table.rows))) else ""
+    return f"\\hphantom{{{TIE}}}" if any(table.printed(i, j).tied for i in range(len(table.rows))) else ""
 
 
 def _number(text: str) -> str:
@@ -286,7 +282,7 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
     shown, is_step = table.printed(i, j), about.kind == "delta"
     around = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(shown.place or 0, "%s")
     tie = TIE * shown.tied
-    mean = around % _number(shown.text) + ("" if shown.spread else tie or _room(table, j))
+    mean = around % _number(shown.text) + ("" if is_pair else tie or _room(table, j))
     interval = f"${shown.interval}$" if shown.interval else ""
     interval += f"$^{{{shown.stars}}}$" if shown.stars else ""
     behind = " ".join(part for part in (interval, shown.seeds) if part)
@@ -295,7 +291,8 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
         return [_over(2, text) if is_pair else text]
     if is_step:
         return [mean, behind]
+    after = f"{shown.spread}{tie} {behind}".strip()
     if shown.spread:
-        return [mean, f"{shown.spread}{tie} {behind}".strip()]
+        return [mean, after]
     # what has no spread, as one seed: the mean keeps its place and the sign is left out
-    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", behind]
+    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", after]
