@@ -13,7 +13,7 @@ from diga.errors import ConfigError
 from diga.report import exchange, latex, markdown
 from diga.report.records import Records
 from diga.report.table import Cell, Table
-from reports import costs, table1, table2
+from reports import costs, per_class, table1, table2
 from tests import make_records as make
 
 PAPER = Path(table1.__file__).parent / "paper"
@@ -91,6 +91,44 @@ def test_label_maps_are_not_mixed(module) -> None:
     spec = make.ladder().changed(lambda c: make.replace(c, classes="16" if c.index else ""))
     with pytest.raises(ConfigError, match="one label map a column"):
         module.table(make.in_memory(spec))
+
+
+DOMAINS = (make.DOMAIN, "streets/mapillary")
+
+
+def of_domains(*, classes: bool = True) -> Records:
+    """A ladder that is judged by the mean of two domains, which has no classes, as scoring logs it."""
+
+    def change(cell: make.Cell) -> make.Cell:
+        found: dict[str, float] = {}
+        for key, value in cell.metrics.items():
+            if key.startswith(make.DOMAIN) and (classes or "/iou/" not in key):
+                rest = key.removeprefix(make.DOMAIN)
+                found |= {f"{domain}{rest}": value - 0.1 * k for k, domain in enumerate(DOMAINS)}
+                found |= {} if "/iou/" in key else {f"mean{rest}": value - 0.05}
+        return make.replace(cell, metrics=found)
+
+    return make.in_memory(make.ladder().changed(change).declared(metric="mean/plain/last/miou", reference=""))
+
+
+@pytest.mark.parametrize("module", [per_class, table1, table2])
+def test_classes_of_a_mean_of_domains_are_those_of_the_first(module) -> None:
+    table = module.table(of_domains())
+    assert column(table, "road")["(iv)"].mean == pytest.approx(100 * sum(make.score(5, s) - 0.06 for s in range(3)) / 3)
+    lacking = {c.key for row in table.rows for c, cell in zip(table.columns, row.cells, strict=True) if cell.status}
+    assert lacking <= {"train"}
+    assert f"evaluated on {make.DOMAIN} alone, one of the domains whose mean the study is judged by" in table.caption
+    assert "judged by" not in module.table(known(module)).caption
+
+
+@pytest.mark.parametrize("module", [per_class, table1, table2])
+def test_without_any_class_there_is_a_mean_and_a_sentence(module) -> None:
+    table = module.table(of_domains(classes=False))
+    assert not {"road", "train", "bus"} & {c.key for c in table.columns}
+    assert {cell.status for row in table.rows for cell in row.cells} == {""}
+    assert f"No cell has IoU by class on {make.DOMAIN}." in table.notes
+    assert not any("neither present" in note or "Classes that rise" in note for note in table.notes)
+    assert latex.problems(latex.table(table)) == []
 
 
 # --- costs -------------------------------------------------------------------------------

@@ -40,20 +40,27 @@ def table(
     The means of the best checkpoint follow, where they are recorded.  Raises ConfigError when rows were evaluated by
     protocols, or tell numbers of classes apart, that no column may mix.
     """
-    metric = ablation.plain(cells.metric_of(records))
+    metric, where = cells.by_class(records)
+    known = has_classes(records, metric, classes)
     scored = _mean(records, metric, next(iter(means)))
     shown = [
         ablation.labels(records, "Method"),
-        *(_of_class(records, metric, name, scored) for name in classes),
+        *(_of_class(records, metric, name, scored) for name in known),
         *(Shown(_about(key, head, OURS), _mean(records, metric, key)) for key, head in means.items()),
         *_best(records, metric, means),
     ]
     columns = tuple(s.column for s in shown)
     absent = [s.column.key for s in shown if s.column.key in classes and _is_absent(s)]
-    lines = [*notes, *_absent(absent), *_rises(records, metric, classes), *ablation.lacking_note(records)]
+    lines = [
+        *notes,
+        *lacking_classes(records, known),
+        *_absent(absent),
+        *_rises(records, metric, classes),
+        *ablation.lacking_note(records),
+    ]
     return Table(
         title=title,
-        caption=ablation.caption(records, metric.where, columns, ablation.PROTOCOL),
+        caption=ablation.caption(records, where, columns, ablation.PROTOCOL),
         label=f"{kind}-{records.name}",
         columns=columns,
         rows=ablation.rows(records, shown),
@@ -95,6 +102,16 @@ def _best(records: Records, metric: Metric, means: Mapping[str, str]) -> Iterato
         )
         if shown.has_numbers:
             yield shown
+
+
+def has_classes(records: Records, metric: Metric, classes: Sequence[str]) -> Sequence[str]:
+    """The classes that have columns: none where cells are done and no class has a number in any."""
+    return classes if records.done.empty or cells.classes_in(records, metric) else ()
+
+
+def lacking_classes(records: Records, known: Sequence[str]) -> Iterator[str]:
+    if not known:
+        yield f"No cell has IoU by class on {cells.by_class(records)[0].where}."
 
 
 # --- notes -------------------------------------------------------------------------------

@@ -71,6 +71,17 @@ def shown_domain(records: Records) -> str:
     return min(domains(records, metric), default=MEAN) if metric.domain == MEAN else metric.domain
 
 
+def by_class(records: Records) -> tuple[Metric, str]:
+    """The study's metric at the end of training in the domain that tables of classes show, and what to call it.
+
+    A mean of domains has no classes: of a study judged by one, the domain that pictures show stands for it.
+    """
+    metric = metric_of(records)._replace(statistic="plain", select="last", domain=shown_domain(records))
+    if metric_of(records).domain != MEAN or metric.domain == MEAN:
+        return metric, metric.where
+    return metric, f"{metric.where} alone, one of the domains whose mean the study is judged by"
+
+
 def scores(records: Records, metric: Metric | str, scale: float = PERCENT) -> dict[str, Cell]:
     """Mean and spread over seeds of a metric, in percent, for every row of the study."""
     known = records.values(str(metric))
