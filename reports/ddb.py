@@ -6,10 +6,9 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from diga.report import ablation, cells, sentences
-from diga.report.ablation import Shown
+from diga.report import ablation, beside, cells, sentences
 from diga.report.records import Records
-from diga.report.table import Column, Table
+from diga.report.table import Table
 
 PAPER = Path(__file__).parent / "paper"
 SETTING, TARGET = "single-source", "Cityscapes"
@@ -28,7 +27,7 @@ def table(records: Records) -> Table:
     shown = [
         *ablation.marked(records),
         *ablation.ours(records, metric, "last", "step", "over", "teacher", "adabn", "best"),
-        *_published(records),
+        *(beside.columns(records, known) if (known := recorded(records)) else []),
     ]
     return ablation.table(
         records,
@@ -41,18 +40,6 @@ def table(records: Records) -> Table:
             *ablation.lacking_note(records),
         ],
     )
-
-
-def _published(records: Records) -> list[Shown]:
-    known = recorded(records)
-    if not known:
-        return []
-    score = Column(key="paper", header="mIoU", group=ablation.PUBLISHED, kind="paper")
-    step = Column(key="paper_step", header="Δ", group=ablation.PUBLISHED, kind="paper", signed=True)
-    return [
-        Shown(score, cells.paper_cells(known, records)),
-        Shown(step, cells.paper_cells(cells.paper_steps(known, records), records)),
-    ]
 
 
 def recorded(records: Records) -> Mapping[str, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from diga.report import ablation, cells
+from diga.report import ablation, beside, cells
 from diga.report.ablation import ORACLE, Shown
 from diga.report.cells import Metric
 from diga.report.records import Records
@@ -21,6 +22,7 @@ SHORT = {  # headings as papers have them; keys stay whole
     "motorcycle": "moto.",
     "bicycle": "bike",
 }
+METHODS = {"DiGA": "DiGA (Ours, ResNet)", "DiGA, authors' code": "DiGA (Ours, ResNet)"}  # rows, as papers have them
 PUBLISHED = {"light": "traffic light", "sign": "traffic sign"}  # as papers call them
 OURS = "Ours, IoU (%)"
 
@@ -46,8 +48,9 @@ def table(
     shown = [
         ablation.labels(records, "Method"),
         *(_of_class(records, metric, name, scored) for name in known),
-        *(Shown(_about(key, head, OURS), _mean(records, metric, key)) for key, head in means.items()),
+        *_last(records, metric, means),
         *_best(records, metric, means),
+        *_gaps(records, metric, means, folder),
     ]
     columns = tuple(s.column for s in shown)
     absent = [s.column.key for s in shown if s.column.key in classes and _is_absent(s)]
@@ -60,7 +63,7 @@ def table(
     ]
     return Table(
         title=title,
-        caption=ablation.caption(records, where, columns, ablation.PROTOCOL),
+        caption=ablation.caption(records, where, columns, ablation.PROTOCOL, **_says(columns)),
         label=f"{kind}-{records.name}",
         columns=columns,
         rows=ablation.rows(records, shown),
@@ -70,8 +73,15 @@ def table(
     )
 
 
-def _about(key: str, header: str, group: str) -> Column:
-    return Column(key=key, header=header, group=group, kind="score", better="max", spread=key.startswith("miou"))
+def _says(columns: Sequence[Column]) -> dict[str, str]:
+    """What the first column of a kind means."""
+    ends = {"_best": "best", "_gap": "gap"}
+    first = {end: next((c.key for c in columns if c.key.endswith(end)), "") for end in ends}
+    return {first[end]: ablation.SAYS[key] for end, key in ends.items() if first[end]}
+
+
+def _about(key: str, header: str, group: str, *, spread: bool = False) -> Column:
+    return Column(key=key, header=header, group=group, kind="score", better="max", spread=spread)
 
 
 def _mean(records: Records, metric: Metric, name: str) -> dict[str, Cell]:
@@ -94,11 +104,17 @@ def _is_absent(shown: Shown) -> bool:
     return any(cell.status == "n/a" for cell in shown.cells.values())
 
 
+def _last(records: Records, metric: Metric, means: Mapping[str, str]) -> Iterator[Shown]:
+    """The means at the end of training; for want of room the first alone prints its spread."""
+    for k, (key, head) in enumerate(means.items()):
+        yield Shown(_about(f"{key}_last", f"{head} (last)", OURS, spread=k == 0), _mean(records, metric, key))
+
+
 def _best(records: Records, metric: Metric, means: Mapping[str, str]) -> Iterator[Shown]:
     """The means of the checkpoint that target labels chose."""
     for key, head in means.items():
         shown = Shown(
-            _about(f"{key}_best", f"{head}, best", ORACLE), _mean(records, metric._replace(select="best"), key)
+            _about(f"{key}_best", f"{head} (best)", ORACLE), _mean(records, metric._replace(select="best"), key)
         )
         if shown.has_numbers:
             yield shown
@@ -140,6 +156,18 @@ def _rises(records: Records, metric: Metric, classes: Sequence[str]) -> Iterator
 
 
 # --- published ---------------------------------------------------------------------------
+
+
+def _gaps(records: Records, metric: Metric, means: Mapping[str, str], folder: Path) -> Iterator[Shown]:
+    """Our means less those of the method that a row is, by METHODS."""
+    known = cells.published_matrix(records, folder)
+    for key, head in means.items():
+        found = {row: known.get(method, {}) for row, method in METHODS.items()}
+        paper = {row: scores[head] for row, scores in found.items() if head in scores}
+        about = replace(beside.GAP, key=f"{key}_gap", header=f"{head} ({beside.HEADER})")
+        shown = Shown(about, beside.gaps(cells.scores(records, metric._replace(name=key)), paper))
+        if shown.has_numbers:
+            yield shown
 
 
 def published(records: Records, folder: Path, names: Sequence[str]) -> Table | None:

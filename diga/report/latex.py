@@ -18,12 +18,13 @@ __all__ = ["escape", "problems", "table"]
 HEADING, LINE = 10, 8  # characters of a line of a heading, and of a group's for every column of TeX
 TALLEST = 40  # lines of a heading: no page is higher than TeX can measure
 LONG = 3000  # characters that one line of TeX can be measured with, surely
-FLOATS = {"table": 225, "table*": 492}  # points: a column, and the page, of a paper in two columns, and some air
-SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75}  # points of a letter, mostly a digit
+FLOATS, AIR = {"table": 225, "table*": 492}, 18  # points: a column and the page of a paper in two, and what is left
+SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75, r"\tiny": 3.35}  # points of a letter, mostly a digit
 WAYS = [  # of printing a table, best first: float, size, points on either side of a column
     *[("table", r"\footnotesize", gap) for gap in (4, 3)],
     *[("table*", r"\footnotesize", gap) for gap in (4, 3, 2)],
     *[("table*", r"\scriptsize", gap) for gap in (3, 2, 1)],
+    *[("table*", r"\tiny", gap) for gap in (2, 1)],
 ]
 TIE = r"$^{\dag}$"
 PLUS_MINUS = r"$\,\pm\,$"
@@ -155,8 +156,9 @@ def _tabular(table: Table) -> str:
 
 
 def _fitting(letters: int, columns: int) -> tuple[str, str, int]:
-    """The first of WAYS that a table fits in, or the last."""
-    fits = (way for way in WAYS if SIZES[way[1]] * letters + 2 * way[2] * columns <= FLOATS[way[0]])
+    """The first of WAYS that a table fits in, or the last; the air at a page's sides is spent before \\tiny is."""
+    air = {("table*", r"\scriptsize", 1): AIR}
+    fits = (w for w in WAYS if SIZES[w[1]] * letters + 2 * w[2] * columns <= FLOATS[w[0]] + air.get(w, 0))
     return next(fits, WAYS[-1])
 
 
