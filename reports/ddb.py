@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,11 +43,8 @@ def table(records: Records) -> Table:
 
 def recorded(records: Records) -> Mapping[str, float]:
     """mIoU on record by row, in percent: a line of the study's reference is a row's whose label is its stage."""
-    name = records.study.get("reference")
-    if not name:
-        return {}
-    with (PAPER / str(name)).open(encoding="utf8", newline="") as file:
-        lines = [line for line in csv.DictReader(file) if (line["setting"], line["target"]) == (SETTING, TARGET)]
+    known = cells.reference(records, PAPER)
+    lines = [line for line in known if (line["setting"], line["target"]) == (SETTING, TARGET)]
     by_stage = {line["stage"]: float(line["mIoU"]) for line in lines}
     return {row.label: by_stage[row.label] for row in records.rows if row.label in by_stage}
 

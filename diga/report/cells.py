@@ -190,20 +190,20 @@ def published(records: Records, folder: Path) -> dict[str, float]:
     A line of the file is a row's when it has the same switches on, in the study's order of components;
     where the file has other switches, when it has the same label and no other line has.
     """
-    lines = _reference(records, folder)
+    lines = reference(records, folder)
     return _matched(records, lines) if lines else {}
 
 
 def published_matrix(records: Records, folder: Path) -> dict[str, dict[str, float]]:
     """Published numbers of a `reference` file whose other columns are all scores, by its first column."""
     found = {}
-    for line in _reference(records, folder):
+    for line in reference(records, folder):
         label, *names = line
         found[line[label]] = {name: float(line[name]) for name in names if line[name]}
     return found
 
 
-def _reference(records: Records, folder: Path) -> list[dict[str, str]]:
+def reference(records: Records, folder: Path) -> list[dict[str, str]]:
     """Lines of the study's reference file; none if it names none.  Raises ConfigError for an unknown one."""
     name = str(records.study.get("reference") or "")
     if not name:
