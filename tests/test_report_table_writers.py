@@ -149,7 +149,18 @@ def test_a_command_for_every_number_and_for_every_gap() -> None:
     assert r"\newcommand{\DigaMyStudyTwoTableThreeROneLast}{failed}" in text
     assert r"\newcommand{\DigaMyStudyTwoTableThreeRTwoLast}{--}" in text
     assert r"\newcommand{\DigaMyStudyTwoTableThreeROneStep}{$-1.2$}" in text
-    assert text.count("newcommand") == 4
+    assert r"\newcommand{\DigaMyStudyTwoTableThreeRZeroLastSd}{0.5}" in text
+    assert r"\newcommand{\DigaMyStudyTwoTableThreeRZeroLastN}{3}" in text
+    assert text.count("newcommand") == 4 + 2
+
+
+def test_a_differences_bounds_are_commands_of_their_own() -> None:
+    steps = (Cell(mean=1.24, sd=0.3, low=-0.52, high=3.0, n=3), Cell(mean=1.0, n=1))
+    lines = macros.numbers({"t": table(score(1), Cell(), steps=steps)}).splitlines()[1:]
+    known = dict(re.fullmatch(r"\\newcommand\{\\DigaT(\w+)\}\{(.*)\}", line).groups() for line in lines)  # type: ignore[union-attr]
+    zero = {k.removeprefix("RZeroStep"): v for k, v in known.items() if k.startswith("RZeroStep")}
+    assert zero == {"": "$+1.2$", "Sd": "0.3", "Low": "$-0.5$", "High": "$+3.0$", "N": "3"}
+    assert {k: v for k, v in known.items() if k.startswith("ROneStep")} == {"ROneStep": "$+1.0$", "ROneStepN": "1"}
 
 
 def test_every_form_is_written(tmp_path: Path) -> None:

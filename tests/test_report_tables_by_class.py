@@ -216,6 +216,30 @@ def test_costs_without_stages_or_times_say_nothing_of_them() -> None:
     assert markdown.table(bare)
 
 
+@pytest.mark.parametrize(
+    ("gpu_seconds", "exaflop", "headers", "values"),
+    [
+        (7200.0, 4.25, ["GPU-hours", "EFLOP"], [2.0, 4.25]),
+        (90.0, 0.0425, ["GPU-minutes", "PFLOP"], [1.5, 42.5]),
+        (0.0, 4.25e-6, ["TFLOP"], [4.25]),
+        (0.0, 0.0, [], []),
+    ],
+)
+def test_gpus_and_operations_have_units_of_their_size(
+    gpu_seconds: float, exaflop: float, headers: list[str], values: list[float]
+) -> None:
+    more = {"cost/gpu_seconds": gpu_seconds} | ({"cost/exaflop": exaflop} if exaflop else {})
+    spec = make.ladder().changed(lambda c: make.replace(c, metrics={**c.metrics, **(more if c.index else {})}))
+    table = costs.table(make.in_memory(spec))
+    found = {c.key: c.header for c in table.columns if c.key in ("gpu_hours", "flop")}
+    assert list(found.values()) == headers
+    assert [column(table, key)["(iv)"].mean for key in found] == pytest.approx(values)
+    assert all(column(table, key)["Source-only"].status == "n/a" for key in found)  # of an older layout
+    assert any(note.startswith("FLOP: ") for note in table.notes) == bool(exaflop)
+    assert ("GPU-hours" in " ".join(table.notes)) == (gpu_seconds > 0)
+    assert latex.problems(latex.table(table)) == []
+
+
 def test_hours_of_several_machines_are_told_apart() -> None:
     records = make.in_memory(make.ladder())
     records.cells["machine"] = ["fast" if s else "slow" for s in records.cells["seed"]]

@@ -126,6 +126,7 @@ def has_classes(records: Records, metric: Metric, classes: Sequence[str]) -> Seq
 
 
 def lacking_classes(records: Records, known: Sequence[str]) -> Iterator[str]:
+    """Why a table of classes has none."""
     if not known:
         yield f"No cell has IoU by class on {cells.by_class(records)[0].where}."
 
