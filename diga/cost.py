@@ -70,6 +70,12 @@ def operations(run: StageRun) -> float | None:
     return float(2.0 * by_pixel * recipe.crop[0] * recipe.crop[1] * images)
 
 
+def exaflop(chain: Iterable[StageRun]) -> float | None:
+    """What a chain costs from its start, in 1e18 operations of its networks; None where one is not known."""
+    costs = [operations(run) for run in chain]
+    return None if None in costs else sum(cost for cost in costs if cost) / EXA
+
+
 def _painting(stage: Any, recipe: Recipe) -> float:
     """What a forward of the painter costs by pixel; nothing for one in closed form, or for stored paintings."""
     painting: Any = recipe.stages[stage.translator] if getattr(stage, "translator", None) else stage

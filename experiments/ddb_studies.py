@@ -16,6 +16,9 @@ from experiments.ddb import (
     PROTOTYPES,
     STEPS,
     everywhere,
+    gta5_cityscapes,
+    multi_source,
+    multi_target,
     paths,
     streets,
     streets_multi_source,
@@ -27,6 +30,7 @@ from experiments.diga import streets as diga_streets
 
 Line = tuple[str, str, Recipe, Mapping[str, Any]]  # label, parent, and a recipe with changes
 REFERENCE = "ddb_results.csv"
+DOMAINS = ("ddb_domains", "per_class", "costs")
 
 
 def ladder(seeds: Sequence[int] = (0, 1, 2)) -> Study:
@@ -111,9 +115,22 @@ def domains(seeds: Sequence[int] = (0, 1, 2)) -> Study:
         "Several domains on streets",
         lines,
         seeds,
+        REFERENCE,
         metric="mean/plain/last/miou",
-        tables=("ddb_domains", "per_class", "costs"),
+        tables=DOMAINS,
     )
+
+
+def published_domains(seeds: Sequence[int] = (0, 1, 2)) -> Study:
+    """The same at the paper's size, the three rows that it has: days on a GPU."""
+    both = {"score.domains": ["cityscapes", "mapillary_ddb"]}
+    lines: tuple[Line, ...] = (
+        ("one source, one target", "", gta5_cityscapes(), both),
+        ("two sources", "one source, one target", multi_source(), both),
+        ("two targets", "one source, one target", multi_target(), both),
+    )
+    title = "Several domains at the paper's size"
+    return study("ddb_published_domains", title, lines, seeds, REFERENCE, metric="mean/plain/last/miou", tables=DOMAINS)
 
 
 def crosses(seeds: Sequence[int] = (0, 1, 2)) -> Study:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from diga.report import ablation, cells
@@ -13,6 +13,11 @@ from diga.report.records import Records
 from diga.report.table import Cell, Column, Table, number
 
 HOUR = 3600.0
+UNITS = {"EFLOP": 1.0, "PFLOP": 1e3, "TFLOP": 1e6, "GFLOP": 1e9}  # of 1e18 operations
+OPERATIONS = (
+    "FLOP: floating-point operations of networks and painters, forwards and backwards, as the stages' settings have "
+    "them; n/a where a stage or a network has no count."
+)
 READING = (
     "Updates and time are of all stages that a cell is made of, wherever and whenever they were computed. Shared: the "
     "part of a row's updates in stages that other rows are made of, too, and that were computed once."
@@ -48,7 +53,13 @@ def table(records: Records) -> Table:
         title="What it cost",
         kind="costs",
         ablated=ablation.PROTOCOL,
-        notes=[READING, *_totals(records, work), *_machines(records), *ablation.lacking_note(records)],
+        notes=[
+            READING,
+            *_counted(shown),
+            *_totals(records, work),
+            *_machines(records),
+            *ablation.lacking_note(records),
+        ],
     )
 
 
@@ -58,11 +69,40 @@ def _costs(records: Records) -> Iterator[Shown]:
     seconds = [c.mean for c in cells.scores(records, "cost/seconds", 1.0).values() if c.is_number]
     if seconds and max(seconds) < HOUR:
         kinds["hours"] = ("cost/seconds", "minutes", 1 / 60, 1)
+    kinds |= _devices(records) | _operations(records)
     for key, (metric, header, scale, decimals) in kinds.items():
         column = Column(
-            key=key, header=header, group="A cell", kind="score", decimals=decimals, spread=key == "hours", count=False
+            key=key,
+            header=header,
+            group="A cell",
+            kind="score",
+            decimals=decimals,
+            spread=key in ("hours", "gpu_hours"),
         )
         yield Shown(column, cells.scores(records, metric, scale))
+
+
+def _devices(records: Records) -> dict[str, tuple[str, str, float, int]]:
+    """Hours of GPUs, where a cell has used one."""
+    most = _largest(records, "cost/gpu_seconds")
+    unit = ("GPU-hours", 1 / HOUR, 2) if most >= HOUR else ("GPU-minutes", 1 / 60, 1)
+    return {"gpu_hours": ("cost/gpu_seconds", *unit)} if most else {}
+
+
+def _operations(records: Records) -> dict[str, tuple[str, str, float, int]]:
+    """Operations in a unit that has digits before the point, where they are recorded."""
+    most = _largest(records, "cost/exaflop")
+    unit = next((name for name, scale in UNITS.items() if most * scale >= 1), "GFLOP")
+    return {"flop": ("cost/exaflop", unit, UNITS[unit], 1)} if most else {}
+
+
+def _largest(records: Records, metric: str) -> float:
+    return max((cell.mean for cell in cells.scores(records, metric, 1.0).values() if cell.is_number), default=0.0)
+
+
+def _counted(shown: Iterable[Shown]) -> Iterator[str]:
+    if any(one.column.key == "flop" for one in shown):
+        yield OPERATIONS
 
 
 def _work(records: Records) -> Iterator[Work]:
@@ -91,7 +131,10 @@ def _totals(records: Records, work: list[Work]) -> Iterator[str]:
     once = sum({one.fingerprint: one.updates for one in work}.values())
     alone = sum(one.updates for one in work)
     if seconds:
-        yield f"{len(records.done)} finished cells, each by itself: {number(seconds / HOUR, 1)} hours."
+        more = [f"{number(seconds / HOUR, 1)} hours"]
+        if gpus := sum(sum(of.values()) for of in records.values("cost/gpu_seconds").values()):
+            more.append(f"{number(gpus / HOUR, 1)} GPU-hours")
+        yield f"{len(records.done)} finished cells, each by itself: {', '.join(more)}."
     if alone:
         saved = number(100 * (1 - once / alone), 0)
         yield f"Updates of all cells, each by itself: {alone:,}; each stage once: {once:,}, {saved} % less."

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from diga.report import ablation, cells, sentences
-from diga.report.ablation import Shown
+from diga.report import ablation, beside, cells, sentences
 from diga.report.records import Records
-from diga.report.table import Column, Table
+from diga.report.table import Table
 
 PAPER = Path(__file__).parent / "paper"
 SETTING, TARGET = "single-source", "Cityscapes"
@@ -28,7 +26,7 @@ def table(records: Records) -> Table:
     shown = [
         *ablation.marked(records),
         *ablation.ours(records, metric, "last", "step", "over", "teacher", "adabn", "best"),
-        *_published(records),
+        *(beside.columns(records, known) if (known := recorded(records)) else []),
     ]
     return ablation.table(
         records,
@@ -43,25 +41,10 @@ def table(records: Records) -> Table:
     )
 
 
-def _published(records: Records) -> list[Shown]:
-    known = recorded(records)
-    if not known:
-        return []
-    score = Column(key="paper", header="mIoU", group=ablation.PUBLISHED, kind="paper")
-    step = Column(key="paper_step", header="Δ", group=ablation.PUBLISHED, kind="paper", signed=True)
-    return [
-        Shown(score, cells.paper_cells(known, records)),
-        Shown(step, cells.paper_cells(cells.paper_steps(known, records), records)),
-    ]
-
-
 def recorded(records: Records) -> Mapping[str, float]:
     """mIoU on record by row, in percent: a line of the study's reference is a row's whose label is its stage."""
-    name = records.study.get("reference")
-    if not name:
-        return {}
-    with (PAPER / str(name)).open(encoding="utf8", newline="") as file:
-        lines = [line for line in csv.DictReader(file) if (line["setting"], line["target"]) == (SETTING, TARGET)]
+    known = cells.reference(records, PAPER)
+    lines = [line for line in known if (line["setting"], line["target"]) == (SETTING, TARGET)]
     by_stage = {line["stage"]: float(line["mIoU"]) for line in lines}
     return {row.label: by_stage[row.label] for row in records.rows if row.label in by_stage}
 

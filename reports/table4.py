@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diga.report import ablation, cells, sentences
+from diga.report import ablation, beside, cells, sentences
 from diga.report.records import Records
 from diga.report.table import Table
 
@@ -25,7 +25,7 @@ def table(records: Records) -> Table:
         *ablation.marked(records, "Warm-up"),
         *ablation.checks(records),
         *ablation.ours(records, metric, "last", "step", "over", "teacher", "adabn", "best"),
-        *ablation.published(records, PAPER),
+        *beside.columns(records, cells.published(records, PAPER)),
     ]
     return ablation.table(
         records,

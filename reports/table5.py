@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from diga.report import ablation, cells, sentences
+from diga.report import ablation, beside, cells, sentences
 from diga.report.ablation import Shown
 from diga.report.records import Records
 from diga.report.table import Column, Table, number
@@ -34,7 +34,7 @@ def table(records: Records) -> Table:
         *ablation.marked(records, "Target labels"),
         *ablation.ours(records, metric, "last", "step", "over", "teacher", "best"),
         *(s for s in quality if not _keeps_all(s)),
-        *ablation.published(records, PAPER),
+        *beside.columns(records, cells.published(records, PAPER)),
     ]
     return ablation.table(
         records,

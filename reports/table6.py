@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from diga.errors import ConfigError
-from diga.report import ablation, cells, sentences
+from diga.report import ablation, beside, cells, sentences
 from diga.report.cells import MEAN, Metric
 from diga.report.records import Records
 from diga.report.table import Cell, Column, Row, Table
@@ -22,18 +22,24 @@ def table(records: Records) -> Table:
     Raises ConfigError when rows were evaluated by different protocols or on different domains.
     """
     metric, names = ablation.plain(cells.metric_of(records)), ablation.marked(records, "Method")
-    domains = _domains(records, metric)
-    columns = [*(s.column for s in names), *_columns(domains, metric.domain == MEAN)]
-    steps, where = list(_steps(records, metric, columns)), ", ".join(domains) or "no domain yet"
+    domains, best = _domains(records, metric), _best(records, metric)
+    columns = [*(s.column for s in names), *_columns(domains, metric.domain == MEAN), *(s.column for s in best)]
+    scores, where = list(_scores(records, metric, columns, [*names, *best])), ", ".join(domains) or "no domain yet"
+    steps, gaps = list(_steps(records, metric, columns)), list(_gaps(records, columns, scores))
+    says = [ablation.ROWS_OF_STEPS] * bool(steps) + [beside.ROWS_OF_GAPS] * bool(gaps)
     return Table(
         title="Domains that no training has seen",
-        caption=" ".join([ablation.caption(records, where, columns), *([ablation.ROWS_OF_STEPS] if steps else [])]),
+        caption=" ".join([ablation.caption(records, where, columns), *says]),
         label=f"generalization-{records.name}",
         columns=tuple(columns),
-        rows=(*_scores(records, metric, columns, names), *steps),
-        notes=(*ablation.source_note(records, SOURCE, ablation.APART), *ablation.lacking_note(records)),
+        rows=(*scores, *steps, *gaps),
+        notes=(
+            *ablation.stars_note(records),
+            *ablation.source_note(records, SOURCE, ablation.APART),
+            *ablation.lacking_note(records),
+        ),
         n=len(records.seeds),
-        below=ablation.published_matrix(records, PAPER),
+        below=beside.matrix(records, PAPER),
     )
 
 
@@ -64,7 +70,15 @@ def _columns(domains: Sequence[str], with_mean: bool) -> list[Column]:
     folders = zip(*(d.split("/")[:-1] for d in domains), strict=False)
     shared = len(list(takewhile(lambda names: len(set(names)) == 1, folders)))
     heads = {d: "/".join(d.split("/")[shared:]) for d in domains} | ({MEAN: "mean"} if with_mean else {})
-    return [Column(key=d, header=h, group=ablation.OURS, kind="score", better="max") for d, h in heads.items()]
+    return [Column(key=d, header=h, group=ablation.LAST, kind="score", better="max") for d, h in heads.items()]
+
+
+def _best(records: Records, metric: Metric) -> list[ablation.Shown]:
+    """The checkpoint that target labels chose, by the number that the study is about, if it is recorded."""
+    header = "mean, best" if metric.domain == MEAN else "best"
+    about = Column(key="best", header=header, group=ablation.ORACLE, kind="score", better="max")
+    shown = ablation.Shown(about, _tied(records, metric._replace(select="best")))
+    return [shown] if shown.has_numbers else []
 
 
 # --- blocks of rows ----------------------------------------------------------------------
@@ -73,7 +87,7 @@ def _columns(domains: Sequence[str], with_mean: bool) -> list[Column]:
 def _scores(
     records: Records, metric: Metric, columns: Sequence[Column], names: Sequence[ablation.Shown]
 ) -> Iterator[Row]:
-    known = {c.key: _tied(records, metric._replace(domain=c.key)) for c in columns if c.kind == "score"}
+    known = {c.key: _tied(records, metric._replace(domain=c.key)) for c in columns if c.group == ablation.LAST}
     known |= {s.column.key: dict(s.cells) for s in names}
     for row in records.rows:
         yield ablation.line(columns, row.label, {key: found[row.label] for key, found in known.items()})
@@ -85,12 +99,23 @@ def _tied(records: Records, metric: Metric) -> dict[str, Cell]:
 
 def _steps(records: Records, metric: Metric, columns: Sequence[Column]) -> Iterator[Row]:
     marks = ablation.marks(records)
-    known = {c.key: cells.step_cells(records, metric._replace(domain=c.key)) for c in columns if c.kind == "score"}
+    known = {
+        c.key: cells.step_cells(records, metric._replace(domain=c.key)) for c in columns if c.group == ablation.LAST
+    }
     for row in records.rows:
         if row.parent:
             found = {key: steps[row.label] for key, steps in known.items()}
             found["row"] = Cell(text=f"Δ {marks[row.label]} over {marks.get(row.parent, row.parent)}")
             yield ablation.line(columns, f"{row.label} over {row.parent}", found, "steps", ablation.STEP)
+
+
+def _gaps(records: Records, columns: Sequence[Column], scores: Sequence[Row]) -> Iterator[Row]:
+    """Rows less the published ones that are called the same, by domain."""
+    known = cells.published_matrix(records, PAPER)
+    for row in scores:
+        paper, ours = known.get(row.key, {}), dict(zip((c.key for c in columns), row.cells, strict=True))
+        said = {key: name for key in ours if (name := beside.domain(key)) in paper}
+        yield from beside.row(columns, row.key, ours, {key: paper[name] for key, name in said.items()})
 
 
 # --- sentences ---------------------------------------------------------------------------

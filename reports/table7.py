@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diga.errors import ConfigError
-from diga.report import ablation, cells, sentences
+from diga.report import ablation, beside, cells, sentences
 from diga.report.cells import Metric
 from diga.report.records import Records
 from diga.report.table import Cell, Column, Row, Table
@@ -17,7 +17,8 @@ SOURCE = (
     "DiGA (CVPR 2023), Table 7, one run each, with parts of the 2975 training images of Cityscapes labelled, "
     "their number in parentheses"
 )
-PART = "Labelled part, mIoU (%)"
+PART = "Labelled part, last, mIoU (%)"
+BEST = f"{ablation.ORACLE}, best"
 
 
 class Place(NamedTuple):
@@ -35,32 +36,44 @@ def table(records: Records) -> Table:
     """
     metric, places = ablation.plain(cells.metric_of(records)), _places(records)
     parts = dict.fromkeys(place.part for place in places.values())
-    columns = [Column(key="row", header="Method"), *map(_column, parts)]
-    steps = list(_steps(records, metric, columns, places))
+    best = [_column(part, BEST) for part in parts if _has_best(records, metric)]
+    columns = [Column(key="row", header="Method"), *map(_column, parts), *best]
+    scores, steps = _scores(records, metric, columns, places), list(_steps(records, metric, columns, places))
+    gaps = list(_gaps(records, columns, scores))
+    says = [ablation.ROWS_OF_STEPS] * bool(steps) + [beside.ROWS_OF_GAPS] * bool(gaps)
     return Table(
         title="Few labels",
-        caption=" ".join(
-            [ablation.caption(records, metric.where, columns), *([ablation.ROWS_OF_STEPS] if steps else [])]
-        ),
+        caption=" ".join([ablation.caption(records, metric.where, columns, **_says(best)), *says]),
         label=f"semi-supervised-{records.name}",
         columns=tuple(columns),
-        rows=(*_scores(records, metric, columns, places), *steps),
+        rows=(*scores, *steps, *gaps),
         notes=(
+            *ablation.stars_note(records),
             *ablation.source_note(records, SOURCE, ablation.APART),
             *ablation.updates_note(records, {label: place.method for label, place in places.items()}),
             *ablation.lacking_note(records),
         ),
         n=len(records.seeds),
-        below=ablation.published_matrix(records, PAPER),
+        below=beside.matrix(records, PAPER),
     )
 
 
-def _column(part: str) -> Column:
-    return Column(key=_key(part), header=part, group=PART, kind="score", better="max", count=True)
+def _column(part: str, group: str = PART) -> Column:
+    last = group == PART
+    key = _key(part, group)
+    return Column(key=key, header=part, group=group, kind="score", better="max", count=last, spread=last)
 
 
-def _key(part: str) -> str:
-    return f"miou_{part}"
+def _key(part: str, group: str = PART) -> str:
+    return f"{'miou' if group == PART else 'best'}_{part}"
+
+
+def _has_best(records: Records, metric: Metric) -> bool:
+    return bool(records.values(str(metric._replace(select="best"))))
+
+
+def _says(best: Sequence[Column]) -> dict[str, str]:
+    return {column.key: ablation.SAYS["best"] for column in best[:1]}
 
 
 def _places(records: Records) -> dict[str, Place]:
@@ -76,15 +89,22 @@ def _places(records: Records) -> dict[str, Place]:
 # --- blocks of rows ----------------------------------------------------------------------
 
 
-def _scores(records: Records, metric: Metric, columns: Sequence[Column], places: dict[str, Place]) -> Iterator[Row]:
+def _scores(records: Records, metric: Metric, columns: Sequence[Column], places: dict[str, Place]) -> list[Row]:
+    last, best = _by_part(records, metric, places), _by_part(records, metric._replace(select="best"), places)
+    lines: dict[str, dict[str, Cell]] = {}
+    for label, (method, part) in places.items():
+        found = lines.setdefault(method, {"row": Cell(text=method)})
+        found |= {_key(part): last[label], _key(part, BEST): best[label]}
+    return [ablation.line(columns, method, found) for method, found in lines.items()]
+
+
+def _by_part(records: Records, metric: Metric, places: dict[str, Place]) -> dict[str, Cell]:
+    """Scores by label; ties are those of methods with the same labelled part."""
     known = cells.scores(records, metric)
     for part in {place.part for place in places.values()}:
         here = {label: known[label] for label, place in places.items() if place.part == part}
         known |= cells.with_ties(records, metric, here)
-    lines: dict[str, dict[str, Cell]] = {}
-    for label, (method, part) in places.items():
-        lines.setdefault(method, {"row": Cell(text=method)})[_key(part)] = known[label]
-    return (ablation.line(columns, method, found) for method, found in lines.items())
+    return known
 
 
 def _steps(records: Records, metric: Metric, columns: Sequence[Column], places: dict[str, Place]) -> Iterator[Row]:
@@ -98,6 +118,15 @@ def _steps(records: Records, metric: Metric, columns: Sequence[Column], places: 
             name = f"{method} over {below.method if below.part == part else row.parent}"
             lines.setdefault(name, {"row": Cell(text=f"Δ {name}")})[_key(part)] = known[row.label]
     return (ablation.line(columns, name, found, "steps", ablation.STEP) for name, found in lines.items())
+
+
+def _gaps(records: Records, columns: Sequence[Column], scores: Sequence[Row]) -> Iterator[Row]:
+    """Methods less the published ones that are called the same, by part: a heading is `<part> (<images>)`."""
+    known = cells.published_matrix(records, PAPER)
+    for row in scores:
+        paper = {_key(name.partition(" (")[0]): value for name, value in known.get(row.key, {}).items()}
+        ours = dict(zip((c.key for c in columns), row.cells, strict=True))
+        yield from beside.row(columns, row.key, ours, paper)
 
 
 def verdicts(records: Records) -> list[str]:

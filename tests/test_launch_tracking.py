@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from diga import cost
 from diga.errors import StorageError, TemporaryError
 from diga.files import SPOOL, slug
 from diga.launch import mirror
@@ -18,6 +19,7 @@ from diga.launch.crew import Alone
 from diga.launch.parameters import of_recipe, varying
 from diga.launch.tracking import BATCH, LONGEST_TAG, POINTS, STAGES, Tracker, allowed
 from diga.methods.source_only import SourceOnly
+from diga.plan import stage_runs
 from diga.recipe import loads, override
 from diga.report.records import records
 from diga.settings import Plan
@@ -48,8 +50,34 @@ def test_one_run_a_stage_and_one_a_cell_linked_by_tags(tmp_path):
         assert cell.data.params == {"train.plan.lr": "0.001" if cell.data.tags["row"] == "base" else "0.002"}
         assert 0 <= cell.data.metrics["streets/cityscapes/plain/last/miou"] <= 1
         assert cell.data.metrics["cost/steps"] == 4
+        assert cell.data.metrics["cost/gpu_seconds"] == 0
+        assert cell.data.metrics["cost/exaflop"] == cost.exaflop(launched.cells[0][1]) > 0
     assert len(tiny.runs(where, "diga/tiny", "study")) == 1
     assert all(run.info.status == "FINISHED" for run in stages.values())
+
+
+@pytest.mark.parametrize(
+    ("meta", "gpus"),
+    [
+        ({"device": "cuda"}, 1),
+        ({"device": "cuda", "workers": 4, "gpus": 0.5}, 2),
+        ({"device": "cpu", "workers": 2, "gpus": 0}, 0),
+        ({"workers": 8}, 0),
+    ],
+)
+def test_a_cell_costs_what_its_stages_do(meta: dict[str, object], gpus: float) -> None:
+    runs = stage_runs(tiny.recipe(), lambda name, use: "")[:2]
+    found = mirror.spent(runs, [{"seconds": 30.0, **meta}, {"seconds": 10.0, "device": "cpu"}])
+    assert found["cost/seconds"] == 40
+    assert found["cost/gpu_seconds"] == 30 * gpus
+    assert found["cost/exaflop"] == sum(cost.operations(run) or 0 for run in runs) / cost.EXA
+
+
+def test_what_a_network_costs_is_not_guessed() -> None:
+    assert "deeplab_v2_adapter" not in cost.NETWORKS
+    recipe = tiny.recipe().model_copy(update={"model": "deeplab_v2_adapter"})
+    runs = list(stage_runs(recipe, lambda name, use: ""))
+    assert "cost/exaflop" not in mirror.spent(runs, [{"seconds": 1.0}] * len(runs))
 
 
 def test_a_cell_holds_its_recipe_and_a_stage_its_files(tmp_path):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from diga.report import facts, index, markdown, page, shelf
+from diga.report import facts, html, index, markdown, page, shelf
 from diga.report.build import build, write
 from diga.report.facts import Told
 from diga.report.records import Records
-from reports import quirks, table3
+from diga.report.style import SHEET
+from reports import per_class, quirks, table1, table3, table4
 from tests import make_records as make
 from tests.browser import Page, browser
 from tests.test_report_build import HOSTILE
@@ -92,6 +93,25 @@ def test_it_holds_at_every_width(tab: Page, made: Path, tmp_path: Path, width: i
     light = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
     assert (light < 60) == dark
     assert tab.picture(tmp_path / "page.png").stat().st_size > 50_000
+
+
+def test_tables_are_whole_on_a_screen_and_keep_their_names_on_a_telephone(tab: Page, tmp_path: Path) -> None:
+    """Nineteen classes, means and all fit; where a table is wider than a telephone, the rows' names stay."""
+    ladder = make.in_memory(make.ladder().declared(reference="diga_table1_gta5_cityscapes.csv"))
+    known = [per_class.table(ladder), table1.table(ladder), table4.table(make.in_memory(make.table4()))]
+    text = f"<style>{SHEET}</style><main>{''.join(map(html.table, known))}</main>"
+    (tmp_path / "t.html").write_text(f'<meta name="viewport" content="width=device-width">{text}', "utf8")
+    tables, spare = "[...document.querySelectorAll('.table')]", "e => e.scrollWidth - e.clientWidth"
+    tab.open((tmp_path / "t.html").as_uri(), WIDE)
+    assert tab.value(f"Math.max(...{tables}.map({spare}))") == 0
+    tab.open((tmp_path / "t.html").as_uri(), NARROW, telephone=True)
+    assert tab.value(f"Math.min(...{tables}.map({spare}))") > 200
+    tab.value(f"{tables}.forEach(e => e.scrollLeft = 200)")
+    names = "[...document.querySelectorAll('td.name')]"
+    left = f"{names}.map(e => e.getBoundingClientRect().left - e.closest('.table').getBoundingClientRect().left)"
+    assert tab.value(f"Math.max(...{left}.map(Math.abs))") < 1
+    said = tab.value(f"{names}.map(e => e.textContent).join('|')").split("|")
+    assert said[-5:] == ["Adv.", "Distil.", "Adv. + CrDoMix", "Distil. + CrDoMix", "Adv. (least squares)"]
 
 
 def test_colours_of_classes_are_never_changed(tab: Page, made: Path) -> None:

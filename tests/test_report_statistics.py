@@ -183,6 +183,28 @@ def test_holm_is_wrong_about_a_table_once_in_twenty() -> None:
     assert np.mean(np.array(tables) < 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
 
 
+@pytest.mark.parametrize(
+    ("rows", "pairs"), [(1, 6), (2, 7), (3, 7), (4, 8), (6, 8), (7, 9), (12, 9), (13, 10), (10**9, 32)]
+)
+def test_pairs_for_a_p_of_one_of_so_many_rows(rows: int, pairs: int) -> None:
+    """With as many pairs all of one sign Holm's p is below 0.05, and with one pair fewer none can be."""
+    assert s.pairs_for(rows) == pairs
+    if rows < 20:
+        for n in range(s.FEWEST, pairs + 1):
+            found = s.among([s.between(dict.fromkeys(range(n), 1.0), dict.fromkeys(range(n), 0.0))] * rows)
+            assert {d.adjusted for d in found} == {d.least for d in found} == {min(1.0, rows * 2 / 2**n)}
+            assert (found[0].adjusted < s.ALPHA) == (n == pairs)
+
+
+@given(some.lists(some.lists(some.integers(-9, 9).map(float), min_size=3, max_size=9), min_size=1, max_size=5))
+def test_no_p_is_below_the_least(rows: list[list[float]]) -> None:
+    zero = dict.fromkeys(range(9), 0.0)
+    for step in s.among([s.between(dict(enumerate(values)), zero) for values in rows]):
+        assert math.isnan(step.adjusted) == math.isnan(step.least) == (step.n < s.FEWEST)
+        assert step.n < s.FEWEST or step.least <= step.adjusted
+        assert step.rows == sum(len(values) >= s.FEWEST for values in rows)
+
+
 def test_an_infinite_value_is_no_value() -> None:
     cells = frame(a={0: 0.4, 1: math.inf, 2: -math.inf})
     assert s.over_seeds(cells, "m")["a"].n == 1

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from diga.errors import ConfigError
-from diga.report import cells, exchange, latex, markdown
+from diga.report import cells, exchange, latex, markdown, page
+from diga.report.facts import Told
 from diga.report.table import Cell, Table
-from reports import per_class, table3
+from reports import per_class, table1, table3
 from tests import make_records as make
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -162,6 +163,27 @@ def test_every_rung_has_its_sentence() -> None:
     assert "about 5 more would" in found[0]
 
 
+@pytest.mark.parametrize(("seeds", "can"), [(5, None), (6, False), (7, False), (8, True)])
+def test_claims_never_say_supported_of_a_p_that_is_not(seeds: int, can: bool | None) -> None:
+    """Five rows: of six or seven pairs no p can be below 0.05 after Holm, of eight it can."""
+    known = make.in_memory(make.ladder(seeds=range(seeds)))
+    told = Told(known, {}, (), {}, table3.verdicts(known))
+    found = {part.split("\n")[0]: part.count(": holds: ") for part in page.claims(told).split("\n## ")[1:]}
+    alone, both = (
+        found.get(h, 0) for h in ("Supported by its own interval alone", "Supported, after Holm's correction, too")
+    )
+    assert (alone > 0, both > 0) == (not can, bool(can))
+    impossible = [line for line in told.verdicts if "p cannot be below" in line]
+    assert len(impossible) == (5 if can is False else 0)
+    if seeds == 6:
+        assert (
+            "n = 6, p cannot be below 0.156 (sign flips, 6 pairs, Holm over 5 rows; it takes 8 pairs" in impossible[0]
+        )
+    notes = [note for note in table3.table(known).notes if note.startswith("No difference can have a star")]
+    assert len(notes) == (can is False)
+    assert ("***" in markdown.table(table3.table(known)) or r"\*" in markdown.table(table3.table(known))) == bool(can)
+
+
 def test_a_rung_that_goes_down_is_reversed() -> None:
     def lower(cell: make.Cell) -> make.Cell:
         return make.replace(cell, metrics={LAST: 0.3 + 0.001 * cell.seed}) if cell.index == 5 else cell
@@ -186,6 +208,15 @@ def test_absent_classes_are_said_to_be_absent() -> None:
     assert column(table, "road")["(i)"].n == 1
     assert table.notes == ("n/a: neither present nor predicted, and not part of the mean: train.",)
     assert latex.problems(latex.table(table)) == []
+
+
+def test_ties_are_marked_in_means_and_not_in_classes() -> None:
+    alike = make.ladder().changed(lambda c: make.replace(c, metrics=make.metrics(0, (c.seed + c.index) % 3)))
+    known = make.in_memory(alike.declared(reference="diga_table1_gta5_cityscapes.csv"))
+    for table in (per_class.table(known), table1.table(known)):
+        tied = {c.key for row in table.rows for c, cell in zip(table.columns, row.cells, strict=True) if cell.tied}
+        assert tied
+        assert all(key.startswith("miou") for key in tied)
 
 
 def test_the_mean_of_the_classes_is_beside_them() -> None:

@@ -55,8 +55,11 @@ def test_a_tie_has_a_dagger_and_its_meaning() -> None:
     assert markdown.table(found).count("†") == html.table(found).count("†") == 2
     assert latex.table(found).count(r"0.5$^{\dag}$") == 1
     assert "†" not in markdown.table(table(score(40), score(39.5), score(30)))
-    lone = Cell(mean=39.5, n=1, tied=True)
-    assert r"39.5\rlap{$^{\dag}$}" in latex.table(table(score(40), lone))
+    bare = Column(key="last", header="last", kind="score", better="max", spread=False)
+    close = latex.table(table(score(40), score(39.5, tied=True), columns=(NAME, bare, STEP)))
+    assert r"39.5$^{\dag}$ &" in close
+    assert r"\textbf{40.0}\hphantom{$^{\dag}$} &" in close  # digits stand below each other
+    assert "dag" not in latex.table(table(score(40), score(39.5), columns=(NAME, bare, STEP)))
     assert latex.problems(latex.table(found)) == []
 
 
@@ -146,7 +149,18 @@ def test_a_command_for_every_number_and_for_every_gap() -> None:
     assert r"\newcommand{\DigaMyStudyTwoTableThreeROneLast}{failed}" in text
     assert r"\newcommand{\DigaMyStudyTwoTableThreeRTwoLast}{--}" in text
     assert r"\newcommand{\DigaMyStudyTwoTableThreeROneStep}{$-1.2$}" in text
-    assert text.count("newcommand") == 4
+    assert r"\newcommand{\DigaMyStudyTwoTableThreeRZeroLastSd}{0.5}" in text
+    assert r"\newcommand{\DigaMyStudyTwoTableThreeRZeroLastN}{3}" in text
+    assert text.count("newcommand") == 4 + 2
+
+
+def test_a_differences_bounds_are_commands_of_their_own() -> None:
+    steps = (Cell(mean=1.24, sd=0.3, low=-0.52, high=3.0, n=3), Cell(mean=1.0, n=1))
+    lines = macros.numbers({"t": table(score(1), Cell(), steps=steps)}).splitlines()[1:]
+    known = dict(re.fullmatch(r"\\newcommand\{\\DigaT(\w+)\}\{(.*)\}", line).groups() for line in lines)  # type: ignore[union-attr]
+    zero = {k.removeprefix("RZeroStep"): v for k, v in known.items() if k.startswith("RZeroStep")}
+    assert zero == {"": "$+1.2$", "Sd": "0.3", "Low": "$-0.5$", "High": "$+3.0$", "N": "3"}
+    assert {k: v for k, v in known.items() if k.startswith("ROneStep")} == {"ROneStep": "$+1.0$", "ROneStepN": "1"}
 
 
 def test_every_form_is_written(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from diga.report import ablation, build, cells, exchange, latex, markdown
 from diga.report.correlation import rank
 from diga.report.records import frame
 from diga.report.table import Cell, Table
-from reports import controls, label_free, quirks, table4, table5, table6, table7
+from reports import controls, label_free, quirks, table1, table2, table4, table5, table6, table7
 from tests import make_records as make
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -199,6 +199,11 @@ def test_tables_fit_a_paper_of_two_columns(tmp_path: Path) -> None:
         for module, spec in TABLES.values()
         for state in (partial, make.Spec.declared)
     ]
+    called = {"(iv)": "DiGA", "(iii)": "DiGA, authors' code"}
+    rows = [r | {"label": called.get(r["label"], r["label"]), "parent": ""} for r in make.ladder().study["rows"]]
+    named = make.ladder().changed(lambda c: make.replace(c, row=called.get(c.row, c.row))).declared(rows=rows)
+    for module, name in ((table1, "table1_gta5_cityscapes"), (table2, "table2_synthia_cityscapes")):
+        known.append(module.table(make.in_memory(named.declared(reference=f"diga_{name}.csv"))))
     head = r"\documentclass[twocolumn]{article}\usepackage[textwidth=6.9in]{geometry}\usepackage{booktabs,amssymb}"
     body = "\n\\clearpage\n".join(map(latex.table, known))
     (tmp_path / "t.tex").write_text(f"{head}\n\\begin{{document}}\n{body}\n\\end{{document}}\n", "ascii")
@@ -207,6 +212,27 @@ def test_tables_fit_a_paper_of_two_columns(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+
+
+def test_what_a_row_does_not_have_is_not_missing() -> None:
+    """A row without a teacher, all seeds of which are done; another is under way, and may get one."""
+
+    def change(cell: make.Cell) -> make.Cell | None:
+        bare = {k: v for k, v in cell.metrics.items() if "/teacher/" not in k}
+        if cell.index == 1 and cell.seed == 2:
+            return None
+        return make.replace(cell, metrics=bare) if cell.index < 2 else cell
+
+    table = table4.table(make.in_memory(make.table4().changed(change)))
+    found = column(table, "teacher")
+    assert [found[label].status for label in ("Adv.", "Distil.", "Adv. + CrDoMix")] == ["n/a", "missing", ""]
+    assert "| n/a |" in markdown.table(table)
+    assert [line["teacher_status"] for line in csv.DictReader(io.StringIO(exchange.as_csv(table)))][:2] == [
+        "n/a",
+        "missing",
+    ]
+    assert table.notes[0] == "n/a: all cells of the row are done, and have no such number."
+    assert not any(note.startswith("n/a") for note in table4.table(make.in_memory(make.table4())).notes)
 
 
 # --- warm-up and labels --------------------------------------------------------------------
@@ -274,7 +300,7 @@ def test_quality_of_labels_is_shown_where_it_says_something() -> None:
 
 def test_the_published_have_a_table_of_their_own_below() -> None:
     table = table6.table(make.in_memory(make.table6()))
-    assert [c.header for c in table.columns[2:]] == ["cityscapes", "bdd100k", "mapillary", "mean"]
+    assert [c.header for c in table.columns[2:]] == ["cityscapes", "bdd100k", "mapillary", "mean", "mean, best"]
     assert keys(table)[2:5] == ["streets/cityscapes", "streets/bdd100k", "streets/mapillary"]
     assert "paper" not in {c.kind for c in table.columns}
     assert table.below is not None
@@ -290,10 +316,10 @@ def test_what_is_below_shares_no_column_in_any_text() -> None:
     assert latex.table(table).count(r"\begin{tabular}") == 2
     assert markdown.table(table).count("| --- |") == 2
     lines = list(csv.DictReader(io.StringIO(exchange.as_csv(table))))
-    assert [line["kind"] for line in lines] == ["score"] * 3 + ["delta"] * 2 + [""] * 5
+    assert [line["kind"] for line in lines] == ["score"] * 3 + ["delta"] * 2 + ["paper"] + [""] * 5
     for line in lines:
         assert bool(line["row"]) != bool(line["paper"])
-        assert bool(line["mean"]) != bool(line["paper_Cityscapes"])
+        assert bool(line["streets/cityscapes"]) != bool(line["paper_Cityscapes"])
 
 
 def test_headings_of_domains_tell_them_apart() -> None:
@@ -340,8 +366,10 @@ def test_pictures_of_several_domains_are_of_one() -> None:
 def test_the_matrix_has_a_row_a_method_and_a_column_a_part() -> None:
     table = table7.table(make.in_memory(make.table7()))
     methods = ["supervised", "warm-up", "DiGA"]
-    assert [r.key for r in table.rows] == [*methods, "warm-up over supervised", "DiGA over warm-up"]
-    assert [c.header for c in table.columns] == ["Method", "1/16", "1/8", "1/4", "1/2"]
+    below = ["warm-up over supervised", "DiGA over warm-up", "DiGA, ours − paper"]
+    assert [r.key for r in table.rows] == methods + below
+    assert [c.header for c in table.columns] == ["Method", *["1/16", "1/8", "1/4", "1/2"] * 2]
+    assert [c.group for c in table.columns[5:]] == ["Reads target labels, best"] * 4
     values = [100 * c.metrics[LAST] for c in make.table7().cells if c.row == "DiGA, 1/4"]
     assert column(table, "miou_1/4")["DiGA"].mean == pytest.approx(sum(values) / 3)
     assert table.below is not None
@@ -357,7 +385,7 @@ def test_steps_are_never_the_best_however_large() -> None:
 
 def test_rows_of_another_kind_are_told_apart_in_a_spreadsheet() -> None:
     lines = list(csv.DictReader(io.StringIO(exchange.as_csv(table7.table(make.in_memory(make.table7()))))))
-    assert [line["kind"] for line in lines] == ["score"] * 3 + ["delta"] * 2 + [""] * 2
+    assert [line["kind"] for line in lines] == ["score"] * 3 + ["delta"] * 2 + ["paper"] + [""] * 2
     assert [bool(lines[i]["miou_1/16_sd"]) for i in (0, 3)] == [True, True]
     assert lines[0]["miou_1/16_low"] == ""
     assert float(lines[3]["miou_1/16_low"]) < float(lines[3]["miou_1/16"]) < float(lines[3]["miou_1/16_high"])
@@ -367,7 +395,7 @@ def test_a_study_of_fewer_parts_has_fewer_columns() -> None:
     rows = [("supervised, 1/8", "", 0.4), ("DiGA, 1/8", "supervised, 1/8", 0.5), ("DiGA, 1/4", "DiGA, 1/8", 0.6)]
     known = make.in_memory(make.study("few", rows, reference="diga_table7_semi_supervised.csv"))
     table = table7.table(known)
-    assert [c.header for c in table.columns] == ["Method", "1/8", "1/4"]
+    assert [c.header for c in table.columns] == ["Method", "1/8", "1/4", "1/8", "1/4"]
     assert column(table, "miou_1/4")["supervised"] == Cell()
     assert [r.key for r in table.rows if r.group == "steps"] == ["DiGA over supervised", "DiGA over DiGA, 1/8"]
 

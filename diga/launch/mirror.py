@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from diga.cost import exaflop
 from diga.launch.answers import REFUSALS, first_line, refusal
 from diga.launch.parameters import of_recipe, varying
 from diga.launch.provenance import data_of, merged
@@ -134,9 +135,27 @@ class Mirror:
         store = self.place.store
         if state.word == "done":
             metas = [store.manifest(r.fingerprint)["meta"] for r in runs]
-            seconds = sum(meta["seconds"] for meta in metas)
-            cost = {"cost/seconds": seconds, "cost/steps": float(sum(r.steps for r in runs))}
             origin = merged(meta.get("origin", {}) for meta in metas)
-            self.tracker.cell_done(run_id, store.folder(runs[-1].fingerprint), cost, origin)
+            self.tracker.cell_done(run_id, store.folder(runs[-1].fingerprint), spent(runs, metas), origin)
         elif state.word != "running":
             self.tracker.failed(run_id, state.error, state.word, state.failure)
+
+
+def spent(runs: Sequence[StageRun], metas: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What a cell takes whose stages are computed one by one: `metas` are what their manifests say.
+
+    Seconds, those of GPUs, updates, and 1e18 operations of its networks, where `diga.cost` knows them all.
+    """
+    seconds = [float(meta["seconds"]) for meta in metas]
+    found = {
+        "cost/seconds": sum(seconds),
+        "cost/gpu_seconds": sum(s * gpus(meta) for s, meta in zip(seconds, metas, strict=True)),
+        "cost/steps": float(sum(run.steps for run in runs)),
+    }
+    return found if (operations := exaflop(runs)) is None else found | {"cost/exaflop": operations}
+
+
+def gpus(meta: Mapping[str, Any]) -> float:
+    """GPUs that a stage was computed on, by all of its workers; where that was not counted, one a worker."""
+    each = meta.get("gpus", 1) if meta.get("device") == "cuda" else 0
+    return float(each) * int(meta.get("workers", 1))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from diga.cost import exaflop
 from diga.errors import ConfigError, DigaError
 from diga.identity import Digest
 from diga.launch import storage
@@ -18,7 +19,7 @@ from diga.launch.course import Course, Watch
 from diga.launch.ledger import Ledger
 from diga.launch.studies import every
 from diga.launch.tracking import Tracker
-from diga.launch.trial import chain_of, digest_at, exaflop
+from diga.launch.trial import chain_of, digest_at
 from diga.launch.trial_mirror import TrialMirror, lessons
 from diga.launch.tried import Tried
 from diga.pipeline import Place

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from diga.cost import EXA, operations
+from diga.cost import exaflop
 from diga.errors import ConfigError, DigaError, Diverged
 from diga.identity import Digest
 from diga.launch.failures import foreseen, kind_of
@@ -105,12 +105,6 @@ def made_for(place: Place, run: StageRun) -> str:
     if not place.store.has(run.fingerprint):
         return ""
     return str(place.store.manifest(run.fingerprint)["meta"].get(MARK, ""))
-
-
-def exaflop(chain: list[StageRun]) -> float | None:
-    """What a chain costs from its start, in 1e18 operations of its networks; None where one is not known."""
-    costs = [operations(run) for run in chain]
-    return None if None in costs else sum(cost for cost in costs if cost) / EXA
 
 
 def values_of(sweep: Sweep, chain: list[StageRun], folder: Path) -> dict[str, float]:

@@ -5,18 +5,20 @@ A table chooses among these; none of them knows which table it is in.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from string import ascii_lowercase
 from typing import NamedTuple
 
 from diga.report import cells
 from diga.report.cells import Metric
 from diga.report.records import Records, StudyRow
-from diga.report.table import Cell, Column, Row, Table
+from diga.report.statistics import ALPHA, pairs_for
+from diga.report.table import Cell, Column, Row, Table, number
 
 OURS, ORACLE, PUBLISHED = "Ours, mIoU (%)", "Reads target labels", "Published"
+LAST = "Ours, last, mIoU (%)"  # where headings name something else
 COLUMNS = {  # of a study's own metric: heading, group, and what is other than in `last`
     "last": ("last", OURS, {}),
     "teacher": ("teacher", OURS, {"statistic": "teacher"}),
@@ -32,11 +34,13 @@ SAYS = {
     "best": (
         "Best: the checkpoint that scored highest on labelled target images, which cannot be had without target labels."
     ),
+    "gap": "Ours − paper: our mean of the last checkpoint less the published number.",
 }
 PROTOCOL = "MST"  # the component that is itself an evaluation protocol
 STEP = Column(key="step", header="Δ [95 %]", group=OURS, kind="delta")
 ASIDE = "They stand beside ours and are not ranked with them."
 APART = "They have columns of their own, and nothing is ranked across."
+DRAWN = "Ours are of streets, which is drawn: what is between them and the published is no reproduction's."
 ROWS_OF_STEPS = "Rows with Δ are differences of two rows above, paired by seed, with Student's 95 % interval."
 
 
@@ -108,30 +112,6 @@ def _ours(records: Records, metric: Metric, key: str) -> Shown:
     return Shown(about, cells.with_ties(records, where, cells.scores(records, where)))
 
 
-def published(records: Records, folder: Path) -> list[Shown]:
-    """Published mIoU and its step, of the study's reference file in `folder`."""
-    known = cells.published(records, folder)
-    score = Column(key="paper", header="mIoU", group=PUBLISHED, kind="paper")
-    step = Column(key="paper_step", header="Δ", group=PUBLISHED, kind="paper", signed=True)
-    return [
-        Shown(score, cells.paper_cells(known, records)),
-        Shown(step, cells.paper_cells(cells.paper_steps(known, records), records)),
-    ]
-
-
-def published_matrix(records: Records, folder: Path) -> Table | None:
-    """Published scores of methods under their own headings, to stand below ours; None if the study names none."""
-    known = cells.published_matrix(records, folder)
-    names = dict.fromkeys(name for scores in known.values() for name in scores)
-    about = [
-        Column(key=f"paper_{n}", header=n, group=f"{PUBLISHED}, mIoU (%)", kind="paper", decimals=2) for n in names
-    ]
-    columns = (Column(key="paper", header="Method"), *about)
-    lines = {method: {f"paper_{n}": Cell(mean=x) for n, x in scores.items()} for method, scores in known.items()}
-    found = tuple(line(columns, method, {"paper": Cell(text=method)} | scores) for method, scores in lines.items())
-    return Table(title=PUBLISHED, caption="", label="", columns=columns, rows=found) if found else None
-
-
 # --- which row is compared with which ----------------------------------------------------
 
 
@@ -194,7 +174,25 @@ def over_seeds(records: Records, counted: bool = False) -> str:
 def source_note(records: Records, source: str, aside: str = ASIDE) -> Iterator[str]:
     """Where published numbers come from, if the study names some."""
     if records.study.get("reference"):
-        yield f"Published numbers: {source}. {aside}"
+        known = cells.domains(records, plain(cells.metric_of(records)))
+        drawn = f" {DRAWN}" if any(name.startswith("streets/") for name in known) else ""
+        yield f"Published numbers: {source}. {aside}{drawn}"
+
+
+def stars_note(records: Records) -> Iterator[str]:
+    """Why no difference has a star, where none can have one."""
+    known = [step for step in cells.steps(records, plain(cells.metric_of(records))).values() if step.rows]
+    if known and min(least := [step.least for step in known if math.isfinite(step.least)]) >= ALPHA:
+        yield (
+            f"No difference can have a star: with so few pairs no p, Holm over {known[0].rows} rows, is below "
+            f"{number(min(least), 3)}; it takes {pairs_for(known[0].rows)} pairs a row."
+        )
+
+
+def absent_note(shown: Iterable[Shown]) -> Iterator[str]:
+    """What a cell says that lacks nothing."""
+    if any(cell.status == "n/a" for one in shown for cell in one.cells.values()):
+        yield "n/a: all cells of the row are done, and have no such number."
 
 
 def updates_note(records: Records, names: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -244,12 +242,13 @@ def table(
     Raises ConfigError when rows were evaluated in ways that no column may mix.
     """
     columns = tuple(s.column for s in shown)
+    about = [*(stars_note(records) if STEP in columns else ()), *absent_note(shown)]
     return Table(
         title=title,
         caption=caption(records, cells.metric_of(records).where, columns, ablated, **(says or {})),
         label=f"{kind}-{records.name}",
         columns=columns,
         rows=rows(records, shown, groups),
-        notes=tuple(notes),
+        notes=(*about, *notes),
         n=len(records.seeds),
     )

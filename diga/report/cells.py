@@ -13,7 +13,7 @@ import pandas as pd
 
 from diga.errors import ConfigError, expected_one_of
 from diga.report.records import Records
-from diga.report.statistics import Difference, between, difference, holm
+from diga.report.statistics import Difference, among, between, difference
 from diga.report.table import Cell, Status
 
 PERCENT = 100.0
@@ -48,8 +48,13 @@ def metric_of(records: Records) -> Metric:
 
 
 def why_nothing(records: Records, row: str) -> Status:
-    """What to say of a row without a number: the worst that has become of a cell, missing if nothing has."""
+    """What to say of a row without a number: the worst that has become of a cell, missing if nothing has.
+
+    A row whose every cell is done lacks nothing: it has no such number, as one without a teacher.
+    """
     states = {records.status(row, seed) for seed in records.seeds}
+    if states == {"done"}:
+        return "n/a"
     told: tuple[Status, ...] = ("failed", "stopped", "running")
     return next((state for state in told if state in states), "missing")
 
@@ -65,6 +70,17 @@ def shown_domain(records: Records) -> str:
     """The domain that pictures show: the study's own, or of several the first by name."""
     metric = metric_of(records)
     return min(domains(records, metric), default=MEAN) if metric.domain == MEAN else metric.domain
+
+
+def by_class(records: Records) -> tuple[Metric, str]:
+    """The study's metric at the end of training in the domain that tables of classes show, and what to call it.
+
+    A mean of domains has no classes: of a study judged by one, the domain that pictures show stands for it.
+    """
+    metric = metric_of(records)._replace(statistic="plain", select="last", domain=shown_domain(records))
+    if metric_of(records).domain != MEAN or metric.domain == MEAN:
+        return metric, metric.where
+    return metric, f"{metric.where} alone, one of the domains whose mean the study is judged by"
 
 
 def scores(records: Records, metric: Metric | str, scale: float = PERCENT) -> dict[str, Cell]:
@@ -88,8 +104,7 @@ def steps(records: Records, metric: Metric) -> dict[str, Difference]:
     """Paired difference, as a fraction, of every row that has a parent with its parent; p by Holm over these rows."""
     known = records.values(str(metric))
     found = {r.label: between(known.get(r.label, {}), known.get(r.parent, {})) for r in records.rows if r.parent}
-    adjusted = holm([step.p for step in found.values()])
-    return {row: replace(step, adjusted=p) for (row, step), p in zip(found.items(), adjusted, strict=True)}
+    return dict(zip(found, among(list(found.values())), strict=True))
 
 
 def step_cells(records: Records, metric: Metric) -> dict[str, Cell]:
@@ -176,20 +191,20 @@ def published(records: Records, folder: Path) -> dict[str, float]:
     A line of the file is a row's when it has the same switches on, in the study's order of components;
     where the file has other switches, when it has the same label and no other line has.
     """
-    lines = _reference(records, folder)
+    lines = reference(records, folder)
     return _matched(records, lines) if lines else {}
 
 
 def published_matrix(records: Records, folder: Path) -> dict[str, dict[str, float]]:
     """Published numbers of a `reference` file whose other columns are all scores, by its first column."""
     found = {}
-    for line in _reference(records, folder):
+    for line in reference(records, folder):
         label, *names = line
         found[line[label]] = {name: float(line[name]) for name in names if line[name]}
     return found
 
 
-def _reference(records: Records, folder: Path) -> list[dict[str, str]]:
+def reference(records: Records, folder: Path) -> list[dict[str, str]]:
     """Lines of the study's reference file; none if it names none.  Raises ConfigError for an unknown one."""
     name = str(records.study.get("reference") or "")
     if not name:

@@ -24,6 +24,7 @@ STYLE = """\
 .table td.nothing, .table td.paper { color: #555; }
 .table p.note { font-size: smaller; max-width: 60em; overflow-wrap: anywhere; }
 """
+WIDE = 16  # columns, of which more are set closer
 PLACES = {1: " best", 2: " second"}
 
 
@@ -37,18 +38,24 @@ def table(table: Table) -> str:
     caption = f"<caption><strong>{escape(table.title)}.</strong> {escape(table.caption)}</caption>"
     parts = [_grid(table, caption), *([_grid(table.below, "")] if table.below else [])]
     notes = [f'<p class="note">{escape(note)}</p>' for note in table.remarks]
-    return "\n".join(['<div class="table">', *parts, *notes, "</div>", ""])
+    wide = " wide" * (len(table.columns) > WIDE)
+    return "\n".join([f'<div class="table{wide}">', *parts, *notes, "</div>", ""])
 
 
 def _grid(table: Table, caption: str) -> str:
     return "\n".join(["<table>", *([caption] if caption else []), *_head(table), *_body(table), "</table>"])
 
 
+def _named(table: Table) -> int:
+    """The column that names the rows: the first, or the one behind a column of their letters."""
+    return int(table.columns[0].key == "mark" and len(table.columns) > 1)
+
+
 def _head(table: Table) -> Iterator[str]:
     yield "<thead>"
     if table.has_groups:
         yield f"<tr>{''.join(_group(span.title, span.width) for span in table.spans())}</tr>"
-    yield f"<tr>{''.join(_heading(column) for column in table.columns)}</tr>"
+    yield f"<tr>{''.join(_heading(column, j == _named(table)) for j, column in enumerate(table.columns))}</tr>"
     yield "</thead>"
 
 
@@ -57,8 +64,8 @@ def _group(title: str, width: int) -> str:
     return f'<th colspan="{width}"{titled}>{escape(title)}</th>'
 
 
-def _heading(column: Column) -> str:
-    return f'<th class="{column.kind}" scope="col">{escape(column.header)}</th>'
+def _heading(column: Column, names: bool) -> str:
+    return f'<th class="{column.kind}{" name" * names}" scope="col">{escape(column.header)}</th>'
 
 
 def _body(table: Table) -> Iterator[str]:
@@ -73,7 +80,8 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> str:
     about, shown = table.about(i, j), table.printed(i, j)
     if not cell.is_number:
         empty = " nothing" if cell.status else ""
-        return f'<td class="{about.kind}{empty}">{escape(shown.text)}</td>'
+        name = " name" * (j == _named(table))
+        return f'<td class="{about.kind}{empty}{name}">{escape(shown.text)}</td>'
     behind = [shown.interval + shown.stars, f"± {shown.spread}" if shown.spread else "", shown.seeds]
     small = "".join(f" <small>{part}</small>" for part in behind if part)
     runs = f' title="{len(cell.runs)} runs"' if len(cell.runs) > 1 else ""

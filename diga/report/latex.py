@@ -18,13 +18,15 @@ __all__ = ["escape", "problems", "table"]
 HEADING, LINE = 10, 8  # characters of a line of a heading, and of a group's for every column of TeX
 TALLEST = 40  # lines of a heading: no page is higher than TeX can measure
 LONG = 3000  # characters that one line of TeX can be measured with, surely
-FLOATS = {"table": 225, "table*": 492}  # points: a column, and the page, of a paper in two columns, and some air
-SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75}  # points of a letter, mostly a digit
+FLOATS, AIR = {"table": 225, "table*": 492}, 18  # points: a column and the page of a paper in two, and what is left
+SIZES = {r"\footnotesize": 4.05, r"\scriptsize": 3.75, r"\tiny": 3.35}  # points of a letter, mostly a digit
 WAYS = [  # of printing a table, best first: float, size, points on either side of a column
     *[("table", r"\footnotesize", gap) for gap in (4, 3)],
     *[("table*", r"\footnotesize", gap) for gap in (4, 3, 2)],
     *[("table*", r"\scriptsize", gap) for gap in (3, 2, 1)],
+    *[("table*", r"\tiny", gap) for gap in (2, 1)],
 ]
+TIE = r"$^{\dag}$"
 PLUS_MINUS = r"$\,\pm\,$"
 ASCII = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -154,8 +156,9 @@ def _tabular(table: Table) -> str:
 
 
 def _fitting(letters: int, columns: int) -> tuple[str, str, int]:
-    """The first of WAYS that a table fits in, or the last."""
-    fits = (way for way in WAYS if SIZES[way[1]] * letters + 2 * way[2] * columns <= FLOATS[way[0]])
+    """The first of WAYS that a table fits in, or the last; the air at a page's sides is spent before \\tiny is."""
+    air = {("table*", r"\scriptsize", 1): AIR}
+    fits = (w for w in WAYS if SIZES[w[1]] * letters + 2 * w[2] * columns <= FLOATS[w[0]] + air.get(w, 0))
     return next(fits, WAYS[-1])
 
 
@@ -177,7 +180,7 @@ def _widest(text: str, most: int) -> int:
 
 def _most(table: Table, span: Span) -> int:
     """Letters of a line of a group's heading."""
-    return LINE * sum(_width(column) for column in _members(table, span))
+    return LINE * sum(_width(column) for column in table.columns[span.first : span.first + span.width])
 
 
 def _printed(table: Table, i: int, j: int) -> int:
@@ -186,7 +189,7 @@ def _printed(table: Table, i: int, j: int) -> int:
         return 1
     shown = table.printed(i, j)
     parts = [shown.text, shown.interval, f"± {shown.spread}" if shown.spread else "", shown.seeds]
-    return len(" ".join(part for part in parts if part)) + len(shown.stars)
+    return len(" ".join(part for part in parts if part)) + len(shown.stars) + shown.tied
 
 
 def _line(cells: list[str]) -> str:
@@ -252,17 +255,18 @@ def _body(table: Table) -> Iterator[str]:
         yield _line([tex for j, cell in enumerate(row.cells) for tex in _cell(table, i, j, cell)])
 
 
-def _members(table: Table, span: Span) -> tuple[Column, ...]:
-    return table.columns[span.first : span.first + span.width]
-
-
 def _cmidrules(table: Table) -> Iterator[str]:
     at = 1
     for span in table.spans():
-        width = sum(_width(c) for c in _members(table, span))
+        width = sum(_width(c) for c in table.columns[span.first : span.first + span.width])
         if span.title:
             yield f"\\cmidrule(lr){{{at}-{at + width - 1}}}"
         at += width
+
+
+def _room(table: Table, j: int) -> str:
+    """What takes the place of a dagger in a column that has some, so that its digits stand below each other."""
+    return f"\\hphantom{{{TIE}}}" if any(table.printed(i, j).tied for i in range(len(table.rows))) else ""
 
 
 def _number(text: str) -> str:
@@ -279,8 +283,8 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
         return [_over(2, text) if is_pair else text]
     shown, is_step = table.printed(i, j), about.kind == "delta"
     around = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(shown.place or 0, "%s")
-    tie = r"$^{\dag}$" * shown.tied
-    mean = around % _number(shown.text) + (f"\\rlap{{{tie}}}" if tie and not shown.spread else "")
+    tie = TIE * shown.tied
+    mean = around % _number(shown.text) + ("" if is_pair else tie or _room(table, j))
     interval = f"${shown.interval}$" if shown.interval else ""
     interval += f"$^{{{shown.stars}}}$" if shown.stars else ""
     behind = " ".join(part for part in (interval, shown.seeds) if part)
@@ -289,7 +293,8 @@ def _cell(table: Table, i: int, j: int, cell: Cell) -> list[str]:
         return [_over(2, text) if is_pair else text]
     if is_step:
         return [mean, behind]
+    after = f"{shown.spread}{tie} {behind}".strip()
     if shown.spread:
-        return [mean, f"{shown.spread}{tie} {behind}".strip()]
+        return [mean, after]
     # what has no spread, as one seed: the mean keeps its place and the sign is left out
-    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", behind]
+    return [f"\\multicolumn{{1}}{{r@{{\\hphantom{{{PLUS_MINUS}}}}}}}{{{mean}}}", after]

@@ -1,18 +1,20 @@
 r"""Numbers as LaTeX commands, so that a text that cites one is never behind its table.
 
-`\newcommand{\DigaTableThreeSourceOnlyLast}{38.3}`: the study, the table, the row and the column in letters alone.  A
-cell without a number has a command too, which prints why, so that a draft compiles while a study runs.
+`\newcommand{\DigaTableThreeSourceOnlyLast}{38.3}`: the study, the table, the row and the column in letters alone; with
+Sd, Low, High and N behind it, what is known of its spread, its interval and the number of its seeds.  A cell without a
+number has a command too, which prints why, so that a draft compiles while a study runs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from string import ascii_lowercase
 
-from diga.report.table import Table
+from diga.report.table import Cell, Column, Table, number
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 LONGEST = 48  # letters of a part of a name
@@ -36,8 +38,22 @@ def _cells(table: Table) -> Iterator[tuple[str, str]]:
             cell = row.cells[j]
             if table.about(i, j).kind in ("text", "check") or not (cell.is_number or cell.status):
                 continue
-            text = table.printed(i, j).text
-            yield _name(row.key, column.key), f"${text}$" if text[0] in "+-" and cell.is_number else text
+            text, name = table.printed(i, j).text, _name(row.key, column.key)
+            yield name, f"${text}$" if text[0] in "+-" and cell.is_number else text
+            yield from ((name + end, value) for end, value in _around(cell, table.about(i, j)))
+
+
+def _around(cell: Cell, about: Column) -> Iterator[tuple[str, str]]:
+    """What is known around a number: spread, bounds of its interval, how many seeds."""
+    step = about.kind == "delta"
+    if cell.is_number and about.kind != "paper":
+        known = {"Sd": cell.sd if cell.has_spread else math.nan, "Low": cell.low, "High": cell.high}
+        for end, value in known.items():
+            if math.isfinite(value):
+                text = number(value, about.decimals, step and end != "Sd")
+                yield end, f"${text}$" if text[0] in "+-" else text
+        if cell.n is not None:
+            yield "N", str(cell.n)
 
 
 def _name(*parts: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from diga.report import facts, markdown, search, writers
+from diga.report import facts, markdown, search, sentences, writers
 from diga.report.facts import Told
 from diga.report.markdown import code, escape
 from diga.report.records import Records
@@ -15,12 +15,14 @@ MEANING = (
     "{}: below. tie: zero is in it. open: fewer than two pairs. "
     "Intervals are one by one, not corrected for how many there are."
 )
-GROUPS = {
-    "holds": "Supported",
-    "reversed": "Reversed",
-    "tie": "Not supported: zero is in the interval",
-    "open": "Not supported yet: no interval",
-    "": "Remarks",
+GROUPS = {  # verdict, and whether it is one after Holm
+    ("holds", True): "Supported, after Holm's correction, too",
+    ("holds", False): "Supported by its own interval alone",
+    ("reversed", True): "Reversed, after Holm's correction, too",
+    ("reversed", False): "Reversed by its own interval alone",
+    ("tie", False): "Not supported: zero is in the interval",
+    ("open", False): "Not supported yet: no interval",
+    ("", False): "Remarks",
 }
 
 
@@ -87,9 +89,9 @@ def _cost(known: Records) -> Iterator[str]:
 def claims(told: Told) -> str:
     """claims.md: what the numbers support, what they do not, how many more seeds it would take, what words mean."""
     parts = [f"# Claims of {escape(told.known.name)}", _count(told), *_orders(told)]
-    found = [(facts.claim(line).verdict, line) for line in told.verdicts]
-    for verdict, heading in GROUPS.items():
-        lines = [line for kind, line in found if kind == verdict]
+    found = [(_group(line), line) for line in told.verdicts]
+    for group, heading in GROUPS.items():
+        lines = [line for kind, line in found if kind == group]
         parts += [f"## {heading}", bullets(lines)] if lines else []
     if not found:
         parts.append("None yet.")
@@ -104,6 +106,12 @@ def meaning(told: Told) -> str:
     both = bool(changed) and bool(words & set(changed))
     said = [f"{v}, or {changed[v]}" if both else changed.get(v, v) for v in ("holds", "reversed")]
     return MEANING.format(*said)
+
+
+def _group(line: str) -> tuple[str, bool]:
+    """Where a verdict stands: a tie is none for any correction."""
+    found = facts.claim(line)
+    return found.verdict, found.verdict in ("holds", "reversed") and sentences.is_corrected(found.measured)
 
 
 def _orders(told: Told) -> Iterator[str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 from diga.report import cells
 from diga.report.cells import PERCENT, Metric
 from diga.report.records import Records
-from diga.report.statistics import Difference, Verdict
+from diga.report.statistics import ALPHA, Difference, Verdict, pairs_for
 from diga.report.table import number
 
 WORDS: dict[Verdict, str] = {"holds": "holds", "reversed": "reversed", "tie": "tie", "open": "open"}
 CHANGES: dict[Verdict, str] = WORDS | {"holds": "raises", "reversed": "lowers"}  # of a row that no one says is better
+
+CORRECTED = re.compile(r", p (?:= |below )(\d\.\d+) \(sign flips, Holm over the rows\)")
 
 
 def verdicts(
@@ -52,11 +55,20 @@ def sentence(step: Difference, words: Mapping[Verdict, str] = WORDS) -> str:
 
 
 def _chance(step: Difference) -> str:
-    """The p of six pairs or more."""
+    """The p of six pairs or more; where none of so many rows could be below 0.05, what it would take."""
     if math.isnan(step.adjusted):
         return ""
+    if step.least >= ALPHA:
+        why = f"sign flips, {step.n} pairs, Holm over {step.rows} rows; it takes {pairs_for(step.rows)} pairs a row"
+        return f", p cannot be below {number(step.least, 3)} ({why})"
     p = f"= {number(step.adjusted, 3)}" if step.adjusted >= 0.001 else "below 0.001"
     return f", p {p} (sign flips, Holm over the rows)"
+
+
+def is_corrected(measured: str) -> bool:
+    """Whether a sentence's p is below 0.05, Holm over the rows."""
+    said = CORRECTED.search(measured)
+    return said is not None and float(said[1]) < ALPHA
 
 
 def _beside(published: float | None) -> str:

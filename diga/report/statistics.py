@@ -18,6 +18,7 @@ from pandas import DataFrame
 
 Verdict = Literal["holds", "tie", "reversed", "open"]
 LEVEL = 0.95
+ALPHA = 0.05
 MOST_SEEDS = 1000  # beyond this no number of seeds is an answer
 FEWEST = 6  # pairs that have a p: of 5 the smallest two-sided one is 0.0625
 EXACT = 32  # pairs whose every sign is tried; of more, a sample is
@@ -29,7 +30,8 @@ ROUNDING = 1e-9
 class Difference:
     """Paired difference: its mean over n pairs and, from two pairs, the bounds of its interval.
 
-    `p` is that of sign flips, of FEWEST pairs or more; `adjusted` is what Holm makes of it among a table's rows.
+    `p` is that of sign flips, of FEWEST pairs or more; `adjusted` is what Holm makes of it among the `rows` of a table
+    that have one, and `least` the smallest it could be with as many pairs.
     """
 
     n: int
@@ -39,6 +41,8 @@ class Difference:
     high: float = math.nan
     p: float = math.nan
     adjusted: float = math.nan
+    least: float = math.nan
+    rows: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -174,6 +178,25 @@ def all_signs(n: int) -> NDArray[np.float64]:
 def signs(n: int) -> NDArray[np.float64]:
     """(FLIPS, n): signs by chance, the same in every report."""
     return np.random.default_rng(n).choice([-1.0, 1.0], (FLIPS, n))
+
+
+def smallest(n: int) -> float:
+    """The smallest p that n pairs can have, that of values of one sign; NaN below FEWEST."""
+    if n < FEWEST:
+        return math.nan
+    return 2.0 / 2**n if n <= EXACT else 1 / (FLIPS + 1)
+
+
+def pairs_for(rows: int) -> int:
+    """Pairs that each of so many rows must have for one of them to be below ALPHA after Holm."""
+    return next((n for n in range(FEWEST, EXACT) if rows * smallest(n) < ALPHA), EXACT)
+
+
+def among(steps: Sequence[Difference]) -> list[Difference]:
+    """The differences of a table, each with what Holm makes of its p among them and the least he could."""
+    adjusted, least = holm([step.p for step in steps]), holm([smallest(step.n) for step in steps])
+    rows = sum(not math.isnan(step.p) for step in steps)
+    return [replace(s, adjusted=p, least=q, rows=rows) for s, p, q in zip(steps, adjusted, least, strict=True)]
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -48,8 +48,9 @@ caption, .table .note { position:sticky; left:0; max-width:min(100cqw,60rem); }
 caption { text-align:left; caption-side:top; color:var(--soft); padding:0 0 .8rem; }
 caption strong { color:var(--ink); }
 th, td { padding:.3rem .42rem; text-align:right; white-space:nowrap; font-weight:400; }
-th:first-child, td:first-child { text-align:left; padding-left:.2rem; position:sticky; left:0;
-  background:var(--paper); }
+.wide table { font-size:.78rem; } .wide th, .wide td { padding:.3rem .2rem; }
+th:first-child, td:first-child { text-align:left; padding-left:.2rem; }
+.plain th:first-child, .name { position:sticky; left:0; background:var(--paper); }
 th.text, td.text { text-align:left; } th.check, td.check, th.group { text-align:center; }
 thead th { font-weight:600; vertical-align:bottom; } thead tr:last-child th { white-space:normal; }
 thead th.group { color:var(--soft); }
@@ -72,6 +73,7 @@ figcaption p { margin:0 0 .6rem; } figcaption h3 { color:var(--ink); }
 @media (min-width:60rem) { figure.chart, figure.coloured { grid-template-columns:minmax(0,1fr) 17rem; } }
 @media (max-width:44rem) { figure img { min-width:38rem; } figure.picture img { min-width:64rem; }
   .claims { gap:1rem; } .claims li { grid-template-columns:1fr; gap:.25rem; }
+  th.name, td.name { white-space:normal; min-width:6.5rem; max-width:9rem; }
   .badge { justify-self:start; } header { padding-top:1.8rem; } }
 @media (prefers-color-scheme:dark) { figure.chart .scroll { background:var(--card); }
   figure.chart img { filter:invert(1) hue-rotate(180deg); mix-blend-mode:screen; } }

@@ -16,7 +16,7 @@ KNOWN = frozenset(
         r"\w+",
         """
         centering caption label parbox protect linewidth
-        footnotesize scriptsize shortstack setlength tabcolsep toprule midrule
+        footnotesize scriptsize tiny shortstack setlength tabcolsep toprule midrule
         bottomrule cmidrule par
         smallskip medskip multicolumn hphantom rlap textbf underline checkmark pm to leftarrow
         leftrightarrow times leq geq approx
