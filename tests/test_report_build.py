@@ -247,7 +247,7 @@ def _shape_holds(table: str, whole: str) -> None:
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = parser.parse(table)
     assert sum(t.type == "tr_open" for t in tokens) == 7
-    assert sum(t.type == "td_open" for t in tokens) == 6 * 13
+    assert sum(t.type == "td_open" for t in tokens) == 6 * 14
     headings = [t.tag for t in parser.parse(whole) if t.type == "heading_open"]
     assert headings[0] == "h1"
     assert set(headings[1:]) == {"h2"}
