@@ -24,7 +24,7 @@ STYLE = """\
 .table td.nothing, .table td.paper { color: #555; }
 .table p.note { font-size: smaller; max-width: 60em; overflow-wrap: anywhere; }
 """
-WIDE = 16  # columns, of which more are set closer
+WIDE = 13  # columns, of which more are set closer
 PLACES = {1: " best", 2: " second"}
 
 
