@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-MOST = 1000  # cells of a row that are placed
+MOST = 300  # cells of a row that are placed: as many as can be told apart, and a second's work
 LEAST = 10
 PERPLEXITY = 30.0
 SHAPES = "o^sDvP"
@@ -61,9 +61,11 @@ def _perplexity(table: DataFrame) -> float:
 
 def _placed(table: DataFrame) -> NDArray[Any]:
     from sklearn.manifold import TSNE  # type: ignore[import-untyped]  # seconds that a study without features must not pay
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     vectors = np.stack([np.asarray(v, np.float32) for v in table["vector"]])
-    return np.asarray(TSNE(init="pca", perplexity=_perplexity(table), random_state=0).fit_transform(vectors))
+    with threadpool_limits(1):  # figures are drawn side by side: threads that wait for each other take their cores
+        return np.asarray(TSNE(init="pca", perplexity=_perplexity(table), random_state=0).fit_transform(vectors))
 
 
 def _scatter(axes: Axes, table: DataFrame, domains: list[str], classes: int) -> None:
