@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +124,24 @@ def worked(lab: Lab, kind: str, wanted: str) -> list[Any]:
         return list(listed(filters=[(key, "=", wanted)], detail=True, limit=1000))
 
 
+def seen_meanwhile(lab: Lab, *words: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What a command says; hands of Tune and workers of Train, by id, seen while it goes: Ray may forget them after."""
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    with cluster(lab.address), ThreadPoolExecutor(1) as aside:
+        from ray.util import state
+
+        def look(name: str) -> dict[str, Any]:
+            listed = state.list_actors(filters=[("class_name", "=", name)], detail=True, limit=1000)
+            return {one.actor_id: one for one in listed if one.node_id}
+
+        before, going = look("ImplicitFunc"), aside.submit(lab.diga, *words)
+        while not going.done():
+            for known, name in zip(found, ("ImplicitFunc", "RayTrainWorker"), strict=True):
+                known.update(look(name))
+            time.sleep(0.5)
+    return going.result(), {k: v for k, v in found[0].items() if k not in before}, found[1]
+
+
 def held(hand: Any) -> dict[str, float]:
     """What an actor of Tune holds, of the bundle that it has to itself."""
     kinds = {kind.partition("_group_")[0]: value for kind, value in hand.required_resources.items()}
@@ -155,18 +175,15 @@ def test_an_ablation_is_carried_out_by_both_nodes_and_all_of_it_is_recorded(lab:
 def test_trials_of_groups_hold_a_slot_and_none_waits_for_ever(lab: Lab, tmp_path: Path) -> None:
     """Two trials under way on two CPUs, each with a worker group and a stage that cannot be shared."""
     words = ("--base", str(base(tmp_path)), "--trials", "2", "--prune", "none", "--storage", lab.storage)
-    seen = {hand.actor_id for hand in worked(lab, "actor", "ImplicitFunc")}
-    said = lab.diga("sweep", "baselines.source_only", *words, "--workers", "1", "--name", "groups", "--no-learn")
+    more = ("--workers", "1", "--name", "groups", "--no-learn")
+    said, hands, groups = seen_meanwhile(lab, "sweep", "baselines.source_only", *words, *more)
     assert "2 carried out whole" in said
-    hands = [hand for hand in worked(lab, "actor", "ImplicitFunc") if hand.actor_id not in seen]
     assert len(hands) == 2, "side by side"
-    assert [held(hand) for hand in hands] == [{SLOT: 0.001}] * 2
-    assert len({hand.node_id for hand in hands}) == 1, "on the head"
-    groups = worked(lab, "actor", "RayTrainWorker")
-    alone = worked(lab, "task", "in_a_task")
+    assert [held(hand) for hand in hands.values()] == [{SLOT: 0.001}] * 2
+    on_head = {hand.node_id for hand in hands.values()}
+    assert len(on_head) == 1
     assert len(groups) == 2
-    assert len(alone) in (1, 2), "Ray may forget the task of a caller that has ended"
-    assert not {one.node_id for one in (*groups, *alone)} & {hand.node_id for hand in hands}
+    assert not {worker.node_id for worker in groups.values()} & on_head
 
 
 def test_a_sweep_at_an_address_that_does_not_answer_is_one_line_and_records_nothing(tmp_path: Path) -> None:

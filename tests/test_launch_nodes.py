@@ -134,7 +134,11 @@ def test_a_job_is_submitted_and_joins_the_cluster_it_runs_on(nodes, tmp_path):
     env = {"env_vars": {"DIGA_HOME": str(place.home), "DIGA_DATA": str(place.data), "DIGA_THREADS": "1"}}
     words = ["job", "submit", "--address", f"http://{nodes.head_node.webui_url}", "--runtime-env-json", json.dumps(env)]
     command = [*tiny.DIGA, "run", "--recipe", str(tmp_path / "recipe.json"), "--workers", "1"]
-    done = subprocess.run([*RAY, *words, "--", *command], capture_output=True, text=True, timeout=150)
+    for _ in range(30):
+        done = subprocess.run([*RAY, *words, "--", *command], capture_output=True, text=True, timeout=150)
+        if "No available agent" not in done.stdout + done.stderr:
+            break
+        time.sleep(2)  # a head's agent may come up later than its dashboard
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tiny: 1 of 1 cells done" in done.stdout
     (cell,) = tiny.runs(tiny.client(place), "diga/tiny", "cell")
