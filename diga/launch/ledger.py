@@ -160,7 +160,7 @@ class Ledger:
                 return self._adopted(found, own)
         if more and sum(t.state != TrialState.WAITING for t in own) < self.sweep.trials:
             number = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
-            self.study.sampler = sampler_of(self.sweep, number)
+            self.study.sampler = sampler_of(self.sweep, number, before=self.study.sampler)
             return self._begun(self.study.ask(), number)
         return "later" if running and more else "over"
 
@@ -168,7 +168,7 @@ class Ledger:
         """A trial taken over; one whose driver died before it could number it gets the next number."""
         next_one = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
         number = found.user_attrs.get(NUMBER, next_one)
-        self.study.sampler = sampler_of(self.sweep, number)
+        self.study.sampler = sampler_of(self.sweep, number, before=self.study.sampler)
         return self._begun(optuna.Trial(self.study, found._trial_id), number)
 
     def _begun(self, trial: optuna.Trial, number: int) -> Taken:

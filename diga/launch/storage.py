@@ -151,11 +151,12 @@ def distribution(d: Dimension) -> Any:
     return optuna.distributions.FloatDistribution(d.low or 0.0, d.high or 0.0, log=d.log, step=d.step)
 
 
-def sampler_of(sweep: Sweep, number: int, path: str = "") -> BaseSampler:
+def sampler_of(sweep: Sweep, number: int, path: str = "", before: BaseSampler | None = None) -> BaseSampler:
     """The sampler of trial `number`, or of one of its parameters.
 
     Its chance is a function of the sweep's seed, the trial's number and the parameter, so that a search which was
-    stopped goes on as it would have: what else it goes by are the trials that are finished.
+    stopped goes on as it would have: what else it goes by are the trials that are finished.  What every one of those
+    was asked for is taken over from the sampler `before`: to go through a thousand again takes longer than all else.
     """
     seed = (sweep.seed * 1_000_003 + number + crc32(path.encode())) % 2**32
     warmth = min(10, max(4, sweep.trials // 4))  # trials at random before a model is believed
@@ -166,7 +167,10 @@ def sampler_of(sweep: Sweep, number: int, path: str = "") -> BaseSampler:
         "cmaes": lambda: CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False),
         "nsga2": lambda: NSGAIISampler(seed=seed, population_size=max(4, min(50, sweep.trials // 4))),
     }
-    return makers[sweep.sampler]()
+    made = makers[sweep.sampler]()
+    if isinstance(made, TPESampler) and isinstance(before, TPESampler):
+        made._search_space = before._search_space
+    return made
 
 
 class Draws:
@@ -176,7 +180,8 @@ class Draws:
         self.trial, self.sweep, self.number = trial, sweep, number
 
     def _of(self, name: str) -> Any:
-        self.trial.study.sampler = sampler_of(self.sweep, self.number, name)
+        study = self.trial.study
+        study.sampler = sampler_of(self.sweep, self.number, name, study.sampler)
         return self.trial
 
     def suggest_float(
