@@ -11,7 +11,7 @@ import typer
 from rich.table import Column, Table
 
 from diga.cli.console import catalogue, out, recipe_of, study_of
-from diga.cli.searching import space_of, spaces
+from diga.cli.searching import spaces
 from diga.cli.work import Changes
 from diga.errors import ConfigError, expected_one_of
 from diga.recipe import Recipe, dumps, plain
@@ -52,10 +52,10 @@ def show(
     diga show 3fa9c1                   manifest of the stage run that starts so
     diga show diga:streets --json      what `diga run --recipe` runs again
     """
-    if name in spaces():
-        dimensions, _ = listened(space_of(str(name)), f"space {name}")
+    if name and name in (known_spaces := spaces()):
+        dimensions, _ = listened(known_spaces[name], f"space {name}")
         out.print_json(json.dumps([d.model_dump(mode="json") for d in dimensions])) if as_json else out.print(
-            dimensions_of(str(name), dimensions)
+            dimensions_of(name, dimensions)
         )
     elif name in catalogue(Study):
         study = study_of(str(name), changes or [], None)
@@ -63,7 +63,7 @@ def show(
     elif name and (found := fingerprints(name)):
         out.print_json(json.dumps(found))
     else:
-        if name and name not in (known := [*catalogue(Recipe), *catalogue(Study), *spaces()]):
+        if name and name not in (known := [*catalogue(Recipe), *catalogue(Study), *known_spaces]):
             raise ConfigError(
                 name, "no such recipe, study or space", f"{expected_one_of(name, known)}; see `diga list`"
             )

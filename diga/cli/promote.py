@@ -49,10 +49,11 @@ def promote(
         write_whole(path, text.encode())
     except OSError as failure:
         raise StorageError(path, failure.strerror or str(failure), "a folder that can be written") from None
-    known = path.suffix == ".py" and path.resolve().parent in {Path(p).resolve() for p in experiments.__path__}
-    again = f"diga run {path.stem}:{name}" if known else f"diga run --recipe {path}"
-    if path.suffix == ".py" and not known:
-        again = f"move it among experiments: diga run {path.stem}:{name}"
+    if path.suffix == ".json":
+        again = f"diga run --recipe {path}"
+    else:
+        there = path.resolve().parent in {Path(p).resolve() for p in experiments.__path__}
+        again = f"{'' if there else 'move it among experiments: '}diga run {path.stem}:{name}"
     out.print(f"{path}\n  next: {again}", markup=False)
 
 

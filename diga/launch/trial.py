@@ -70,10 +70,11 @@ def carried_out(
     at = ""
 
     def spent() -> tuple[float, int]:
-        mine = [run for run in chain if run.fingerprint not in counted and made_for(place, run) == trial]
-        counted.update(run.fingerprint for run in mine)
-        seconds = sum(place.store.manifest(run.fingerprint)["meta"]["seconds"] for run in mine)
-        return float(seconds), sum(run.steps for run in mine)
+        there = [run for run in chain if run.fingerprint not in counted and place.store.has(run.fingerprint)]
+        metas = [(run, place.store.manifest(run.fingerprint)["meta"]) for run in there]
+        mine = [(run, meta) for run, meta in metas if meta.get(MARK) == trial]
+        counted.update(run.fingerprint for run, _ in mine)
+        return float(sum(meta["seconds"] for _, meta in mine)), sum(run.steps for run, _ in mine)
 
     try:
         chain = chain_of(sweep, changes, rung, place)
@@ -98,13 +99,6 @@ def chain_of(sweep: Sweep, changes: Mapping[str, Any], rung: int | None, place: 
 def digest_at(place: Place) -> Digest:
     """Digests of the data, each read once by this process."""
     return digests(place.data, place.manifests)
-
-
-def made_for(place: Place, run: StageRun) -> str:
-    """The trial that computed a stage; nothing for one that is not there, or that no trial computed."""
-    if not place.store.has(run.fingerprint):
-        return ""
-    return str(place.store.manifest(run.fingerprint)["meta"].get(MARK, ""))
 
 
 def values_of(sweep: Sweep, chain: list[StageRun], folder: Path) -> dict[str, float]:
