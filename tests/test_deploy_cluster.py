@@ -23,7 +23,7 @@ from diga.pipeline import Place
 from diga.recipe import dumps
 from tests import tiny
 from tests.postgres import binaries
-from tests.test_launch_nodes import free_port
+from tests.test_launch_nodes import dashboard, free_port
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "deploy/mlflow-postgres.sh"
@@ -74,9 +74,7 @@ def raylets() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     reset_auth_token_state()  # an earlier test may have imported Ray without a mode
-    head = {"num_cpus": 0, "resources": {SLOT: 1}, "node_ip_address": "127.0.0.1"}
-    head |= {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {SLOT: 1}} | dashboard())
     try:
         for _ in range(2):
             made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
@@ -102,9 +100,9 @@ def lab() -> Iterator[Lab]:
         shutil.rmtree(folder)
 
 
-def base(folder: Path) -> Path:
+def base(folder: Path, **changes: Any) -> Path:
     """A recipe that the space of source-only can change."""
-    recipe = tiny.recipe()
+    recipe = tiny.recipe(**changes)
     stages = {
         "warm_up": recipe.stages["train"],
         "score": recipe.stages["score"].model_copy(update={"of": "warm_up"}),
@@ -174,7 +172,8 @@ def test_an_ablation_is_carried_out_by_both_nodes_and_all_of_it_is_recorded(lab:
 
 def test_trials_of_groups_hold_a_slot_and_none_waits_for_ever(lab: Lab, tmp_path: Path) -> None:
     """Two trials under way on two CPUs, each with a worker group and a stage that cannot be shared."""
-    words = ("--base", str(base(tmp_path)), "--trials", "2", "--prune", "none", "--storage", lab.storage)
+    long = base(tmp_path, train__plan__steps=400)  # a group that can be seen while it is there
+    words = ("--base", str(long), "--trials", "2", "--prune", "none", "--storage", lab.storage)
     more = ("--workers", "1", "--name", "groups", "--no-learn")
     said, hands, groups = seen_meanwhile(lab, "sweep", "baselines.source_only", *words, *more)
     assert "2 carried out whole" in said

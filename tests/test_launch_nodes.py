@@ -49,6 +49,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def dashboard() -> dict[str, Any]:
+    """What makes a head on loopback take jobs.
+
+    Where another test's head has the agent's usual port, an agent says nothing and takes no job.
+    """
+    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
+    return ports | {"include_dashboard": True, "dashboard_host": "127.0.0.1", "node_ip_address": "127.0.0.1"}
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A head that takes jobs and no stage, and three raylets of a CPU each, all on loopback."""
@@ -58,8 +67,7 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     reset_auth_token_state()  # an earlier test may have imported Ray without a mode
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
-    made = Cluster(initialize_head=True, head_node_args=head | {"node_ip_address": "127.0.0.1"})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | dashboard())
     try:
         for _ in range(3):
             made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
