@@ -138,17 +138,25 @@ def flowing(case: Case, precision: str, steps: int, device: torch.device) -> tup
     return run, torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else 0.0
 
 
-def awaited(case: Case, precision: str, steps: int, device: torch.device) -> tuple[float, float]:
-    """Median milliseconds of the networks alone and of a step, in turns."""
+def awaited(case: Case, precision: str, steps: int, device: torch.device) -> tuple[float, float, float]:
+    """Median milliseconds of the networks alone and of a step, in turns; and of the networks alone in flow."""
     with tempfile.TemporaryDirectory() as folder:
         run = run_of(case, precision, steps, Path(folder), device)
         run.own(run)
-    return statistics.median(run.networks_ms[WARM:-1]), statistics.median(run.step_ms[WARM:-1])
+    flow = milliseconds(lambda: over_pairs(run, steps - WARM), device) / (steps - WARM)
+    return statistics.median(run.networks_ms[WARM:-1]), statistics.median(run.step_ms[WARM:-1]), flow
+
+
+def over_pairs(run: Measured, steps: int) -> None:
+    """The networks alone on as many pairs, each sent to the device as a step's are."""
+    for t in range(steps):
+        run.alone(feed.placed(run.ready[t % len(run.ready)], run.device))
 
 
 def steps_table(steps: int, small: bool, device: torch.device) -> tuple[Table, dict[str, dict[str, float]]]:
     """A row a stage and precision; and where the host waits."""
-    table = Table("stage", "batch", "precision", "networks ms", "step ms", "ratio", "in flow ms", "peak GiB", "waits")
+    of_both = ("networks ms", "step ms", "ratio", "in flow: networks", "step", "ratio")
+    table = Table("stage", "batch", "precision", *of_both, "peak GiB", "waits")
     where: dict[str, dict[str, float]] = {}
     for case in cases(small):
         for precision in PRECISIONS:
@@ -156,12 +164,14 @@ def steps_table(steps: int, small: bool, device: torch.device) -> tuple[Table, d
             size = f"{run.draws.batch} x {case.recipe.crop[0]} x {case.recipe.crop[1]}"
             name, waits = f"{case.recipe.name} {case.stage}", run.waits()
             where[name] = waits
-            told = ["", "", ""]
+            told = ["", "", "", "", f"{run.flow_ms:.1f}", ""]
             if case.alone:
-                alone, step = awaited(case, precision, steps, device)
-                told = [f"{alone:.1f}", f"{step:.1f}", f"{alone / step:.3f}"]
-            rest = (f"{run.flow_ms:.1f}", f"{peak:.1f}", f"{sum(waits.values()):g}")
-            table.add_row(name.removesuffix("/gta5_cityscapes"), size, precision, *told, *rest)
+                alone, step, flow = awaited(case, precision, steps, device)
+                told[:4] = [f"{alone:.1f}", f"{step:.1f}", f"{alone / step:.3f}", f"{flow:.1f}"]
+                told[5] = f"{flow / run.flow_ms:.3f}"
+            table.add_row(
+                name.replace("/gta5_cityscapes", ""), size, precision, *told, f"{peak:.1f}", f"{sum(waits.values()):g}"
+            )
     return table, where
 
 

@@ -23,7 +23,7 @@ from diga.pipeline import Place
 from diga.recipe import dumps
 from tests import tiny
 from tests.postgres import binaries
-from tests.test_launch_nodes import dashboard, free_port
+from tests.raylets import free_port, raylets
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "deploy/mlflow-postgres.sh"
@@ -67,22 +67,6 @@ def served(folder: Path) -> Iterator[tuple[str, str]]:
         services(folder, "stop", **ports)
 
 
-@contextmanager
-def raylets() -> Iterator[str]:
-    """The address of a cluster: a head that takes drivers and no stage, and two nodes of a CPU each."""
-    from ray._private.authentication_test_utils import reset_auth_token_state
-    from ray.cluster_utils import Cluster
-
-    reset_auth_token_state()  # an earlier test may have imported Ray without a mode
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {SLOT: 1}} | dashboard())
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
-        yield made.address
-    finally:
-        made.shutdown()
-
-
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """All of it, in a folder that goes with it."""
@@ -92,8 +76,8 @@ def lab() -> Iterator[Lab]:
     secret = {"RAY_AUTH_MODE": "token", "PGPASSFILE": str(folder / "services/pgpass")}
     os.environ |= SETTINGS | dict([LOOPBACK]) | secret
     try:
-        with served(folder) as (tracking, storage), raylets() as address:
-            yield Lab(address, tracking, storage, Place(folder / "home", tiny.data()), secret)
+        with served(folder) as (tracking, storage), raylets(2, resources={SLOT: 1}) as made:
+            yield Lab(made.address, tracking, storage, Place(folder / "home", tiny.data()), secret)
     finally:
         os.environ.clear()
         os.environ |= before

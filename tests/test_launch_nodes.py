@@ -28,6 +28,7 @@ from diga.launch.nodes import see_the_same
 from diga.launch.studies import last_step
 from diga.recipe import dumps
 from tests import tiny
+from tests.raylets import raylets
 
 SAVE = 100  # steps between two checkpoints
 ODD = """
@@ -43,37 +44,15 @@ time.sleep(120)
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def dashboard() -> dict[str, Any]:
-    """What makes a head on loopback take jobs.
-
-    Where another test's head has the agent's usual port, an agent says nothing and takes no job.
-    """
-    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
-    return ports | {"include_dashboard": True, "dashboard_host": "127.0.0.1", "node_ip_address": "127.0.0.1"}
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A head that takes jobs and no stage, and three raylets of a CPU each, all on loopback."""
     before = dict(os.environ)
     os.environ |= SETTINGS | dict([LOOPBACK]) | {"RAY_AUTH_MODE": "token"}
-    from ray._private.authentication_test_utils import reset_auth_token_state
-    from ray.cluster_utils import Cluster
-
-    reset_auth_token_state()  # an earlier test may have imported Ray without a mode
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0} | dashboard())
     try:
-        for _ in range(3):
-            made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
-        yield made
+        with raylets(3) as made:
+            yield made
     finally:
-        made.shutdown()
         os.environ.clear()
         os.environ |= before
 
