@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,18 @@ os.environ.pop("COLUMNS", None)
 COUNTS = {"source_train": 6, "source_val": 1, "target_train": 5, "target_val": 3, "third_train": 0, "third_val": 0}
 VOID_ROWS = (0.0, 0.9, 0.2, 0.5, 0.0, 0.75)  # of the source images, from the top
 BRIEF = Pace(log=2, save=3, picture=2)
+
+
+CLUSTERS = ("test_deploy_cluster", "test_launch_nodes")  # several raylets each: two at once want more than two cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is one process's, those of CLUSTERS are one's together, and what takes long comes first."""
+    group = {item: "clusters" if item.path.stem in CLUSTERS else item.path.stem for item in items}
+    slow = Counter(group[item] for item in items if item.get_closest_marker("slow"))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group[item]))
+    items.sort(key=lambda item: (-slow[group[item]], group[item]))  # stable: a file's own order stays
 
 
 class Chain(NamedTuple):
