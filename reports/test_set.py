@@ -25,13 +25,15 @@ def table(records: Records) -> Table:
     Raises ConfigError when rows were evaluated by different protocols.
     """
     metric = ablation.plain(cells.metric_of(records))
-    found = records.images(cells.shown_domain(records)) if metric.name == "miou" else {}
+    domain, judged = cells.shown_domain(records), metric.name == "miou"
+    found = records.images(domain) if judged else {}
+    draws = records.draws(domain) if judged else bootstrap.Draws(0, {})
     parents = {row.label: row.parent for row in records.rows if row.parent}
     shown = [
         *ablation.marked(records),
         *ablation.ours(records, metric, "last", "step", "over"),
-        _shown(records, "images", "mIoU", "score", bootstrap.scores(found)),
-        _shown(records, "images_step", "Δ", "delta", bootstrap.steps(found, parents)),
+        _shown(records, "images", "mIoU", "score", bootstrap.scores(draws)),
+        _shown(records, "images_step", "Δ", "delta", bootstrap.steps(draws, parents)),
     ]
     notes = [*_notes(records, metric, found), *ablation.lacking_note(records)]
     return ablation.table(
@@ -66,13 +68,11 @@ def _notes(records: Records, metric: Metric, found: bootstrap.Images) -> Iterato
 
 def verdicts(records: Records) -> list[str]:
     """One sentence a step whose test-set interval holds zero: other images might not show it."""
-    metric = ablation.plain(cells.metric_of(records))
-    found = records.images(cells.shown_domain(records)) if metric.name == "miou" else {}
+    if ablation.plain(cells.metric_of(records)).name != "miou":
+        return []
     parents = {row.label: row.parent for row in records.rows if row.parent}
-    return [
-        f"{row} over {parents[row]}, on other images: {_sentence(step)}"
-        for row, step in bootstrap.steps(found, parents).items()
-    ]
+    steps = bootstrap.steps(records.draws(cells.shown_domain(records)), parents)
+    return [f"{row} over {parents[row]}, on other images: {_sentence(step)}" for row, step in steps.items()]
 
 
 def _sentence(step: Interval) -> str:

@@ -45,7 +45,7 @@ def slow_mean_iou(counts: NDArray[np.int64]) -> float:
 
 def test_an_interval_is_the_slow_one() -> None:
     nets = [matrices(12, 0.6, 1), matrices(12, 0.62, 2)]
-    found = bootstrap.interval(bootstrap.drawn(nets, 200), 12)
+    found = bootstrap.interval(np.mean(bootstrap.drawn(nets, 200), axis=0), 12)
     taken = bootstrap.weights(12, 200).astype(int)
     values = [
         np.mean([slow_mean_iou(sum(w * c for w, c in zip(draw, net, strict=True))) for net in nets]) for draw in taken
@@ -74,8 +74,9 @@ def test_an_image_is_drawn_for_all_rows_at_once() -> None:
         ("a", 0): (tuple("abcdefghijkl"), matrices(12, 0.5, 1)),
         ("b", 0): (tuple("abcdefghijkl"), matrices(12, 0.6, 2)),
     }
-    alone = bootstrap.scores(rows)
-    step = bootstrap.steps(rows, {"b": "a", "c": "a"})
+    draws = bootstrap.resampled(rows)
+    alone = bootstrap.scores(draws)
+    step = bootstrap.steps(draws, {"b": "a", "c": "a"})
     assert set(step) == {"b"}
     assert step["b"].high - step["b"].low < 0.7 * (alone["a"].high - alone["a"].low + alone["b"].high - alone["b"].low)
     assert step["b"].estimate == pytest.approx(alone["b"].estimate - alone["a"].estimate)
@@ -88,7 +89,7 @@ def test_the_interval_covers_the_truth_about_19_times_of_20() -> None:
     rng, hits = np.random.default_rng(5), []
     for _ in range(250):
         some = everything[rng.choice(len(everything), 100, replace=False)]
-        found = bootstrap.interval(bootstrap.drawn([some], 400), 100)
+        found = bootstrap.interval(bootstrap.drawn([some], 400)[0], 100)
         hits.append(found.low <= truth <= found.high)
     assert np.mean(hits) == pytest.approx(0.94, abs=0.05)
 

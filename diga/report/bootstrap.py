@@ -30,6 +30,13 @@ Counts = NDArray[np.int64]  # (N, K, K): a matrix an image, row = truth
 Images = Mapping[tuple[str, int], tuple[tuple[str, ...], Counts]]  # by row and seed: stems and counts
 
 
+class Draws(NamedTuple):
+    """mIoU of every network, by row and seed, (1 + draws,): on all images first, then on each draw of them."""
+
+    images: int
+    values: Mapping[tuple[str, int], NDArray[np.float64]]
+
+
 class Interval(NamedTuple):
     """An estimate and the bounds that LEVEL of the draws lie between; NaN where nothing was drawn."""
 
@@ -57,14 +64,12 @@ def mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(shares.sum(-1) / np.maximum(there.sum(-1), 1), np.float64)
 
 
-def drawn(networks: Sequence[Counts], draws: int = DRAWS) -> NDArray[np.float64]:
-    """(1 + draws,): the mean mIoU of some networks (seeds of a row), first on all images, then on each draw of them."""
+def drawn(networks: Sequence[Counts], draws: int = DRAWS) -> list[NDArray[np.float64]]:
+    """(1 + draws,) of each network: its mIoU first on all images, then on each draw of them."""
     images, classes = networks[0].shape[:2]
     taken = np.vstack([np.ones(images), weights(images, draws)])
-    each = [
-        mean_iou((taken @ c.reshape(images, -1).astype(np.float64)).reshape(-1, classes, classes)) for c in networks
-    ]
-    return np.asarray(np.mean(each, axis=0), np.float64)
+    sums = ((taken @ c.reshape(images, -1).astype(np.float64)).reshape(-1, classes, classes) for c in networks)
+    return [mean_iou(each) for each in sums]
 
 
 def interval(values: NDArray[np.float64], images: int) -> Interval:
@@ -77,28 +82,36 @@ def interval(values: NDArray[np.float64], images: int) -> Interval:
 # --- of a study --------------------------------------------------------------------------
 
 
-def scores(found: Images) -> dict[str, Interval]:
+def resampled(found: Images) -> Draws:
+    """Every network on the same draws; on fewer than FEWEST images nothing is drawn."""
+    count = len(next(iter(found.values()))[0]) if found else 0
+    if count < FEWEST:
+        return Draws(count, {})
+    return Draws(count, dict(zip(found, drawn([counts for _, counts in found.values()]), strict=True)))
+
+
+def scores(known: Draws) -> dict[str, Interval]:
     """The test-set interval of every row's mean over its seeds."""
-    return {row: interval(drawn(nets), len(nets[0])) for row, nets in _by_row(found).items() if len(nets[0]) >= FEWEST}
+    rows = dict.fromkeys(row for row, _ in known.values)
+    return {row: interval(_mean(known, row, _seeds(known, row)), known.images) for row in rows}
 
 
-def steps(found: Images, parents: Mapping[str, str]) -> dict[str, Interval]:
+def steps(known: Draws, parents: Mapping[str, str]) -> dict[str, Interval]:
     """The same of differences: both rows on the same draws, over the seeds that both have."""
     differences = {}
     for row, parent in parents.items():
-        seeds = [s for r, s in found if r == row and (parent, s) in found]
-        if not seeds or len(found[row, seeds[0]][0]) < FEWEST:
-            continue
-        ours, theirs = ([found[name, s][1] for s in seeds] for name in (row, parent))
-        differences[row] = interval(drawn(ours) - drawn(theirs), len(ours[0]))
+        if seeds := [s for s in _seeds(known, row) if (parent, s) in known.values]:
+            step = _mean(known, row, seeds) - _mean(known, parent, seeds)
+            differences[row] = interval(step, known.images)
     return differences
 
 
-def _by_row(found: Images) -> dict[str, list[Counts]]:
-    rows: dict[str, list[Counts]] = {}
-    for (row, _), (_, counts) in found.items():
-        rows.setdefault(row, []).append(counts)
-    return rows
+def _seeds(known: Draws, row: str) -> list[int]:
+    return [seed for label, seed in known.values if label == row]
+
+
+def _mean(known: Draws, row: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+    return np.asarray(np.mean([known.values[row, seed] for seed in seeds], axis=0), np.float64)
 
 
 def images(known: Records, domain: str) -> Images:

@@ -140,6 +140,16 @@ class Records:
         return self.kept_images[domain]
 
     @cached_property
+    def _draws(self) -> dict[str, bootstrap.Draws]:
+        return {}
+
+    def draws(self, domain: str) -> bootstrap.Draws:
+        """Every network's mIoU on draws of these images, drawn once."""
+        if domain not in self._draws:
+            self._draws[domain] = bootstrap.resampled(self.images(domain))
+        return self._draws[domain]
+
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the numbers must know, a sentence each: see `diga.report.caveats`."""
         return tuple(caveats.of(self))
