@@ -19,6 +19,7 @@ NETWORKS = {  # multiplications with addition of one forward, by pixel of the im
     "streetnet_aux": 8_017.0,
     "deeplab_resnet101": 1_048_928.0,
     "deeplab_resnet101_official": 1_048_928.0,
+    "deeplab_v2_adapter": 763_940.0,
     "hrnet_w48_ocr": 617_670.0,
 }
 UPDATE = 3  # forwards of an image that a network learns from
@@ -53,6 +54,8 @@ STEPS: dict[str, Callable[[Any], Forwards]] = {
     "SelfTraining": lambda s: Forwards(3 * UPDATE + 3, _painted(s)),
     "AdversarialWarmUp": lambda s: Forwards((2 + _painted(s)) * UPDATE, _painted(s)),
     "Centroids": lambda s: Forwards(1, _painted(s)),
+    "Bridge": lambda s: Forwards(2 * UPDATE + 1 + _leaks(s)),
+    "CrossPath": lambda s: Forwards(2 * UPDATE + len(s.teachers) + _leaks(s)),
 }
 
 
