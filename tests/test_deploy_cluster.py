@@ -103,7 +103,7 @@ def worked(lab: Lab, kind: str, wanted: str) -> list[Any]:
 
         listed = state.list_actors if kind == "actor" else state.list_tasks
         key = "class_name" if kind == "actor" else "func_or_class_name"
-        return list(listed(filters=[(key, "=", wanted)], detail=True, limit=1000))
+        return list(listed(lab.address, filters=[(key, "=", wanted)], detail=True, limit=1000))
 
 
 def seen_meanwhile(lab: Lab, *words: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -113,7 +113,8 @@ def seen_meanwhile(lab: Lab, *words: str) -> tuple[str, dict[str, Any], dict[str
         from ray.util import state
 
         def look(name: str) -> dict[str, Any]:
-            listed = state.list_actors(filters=[("class_name", "=", name)], detail=True, limit=1000)
+            wanted = [("class_name", "=", name)]
+            listed = state.list_actors(lab.address, filters=wanted, detail=True, limit=1000)
             return {one.actor_id: one for one in listed if one.node_id}
 
         before, going = look("ImplicitFunc"), aside.submit(lab.diga, *words)
