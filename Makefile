@@ -13,7 +13,7 @@ demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it,
 	$(BIN)/diga report table3
 
 test: .venv/tools ## the tests, on two cores
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: .venv/tools ## floors, style, types
 	$(BIN)/ruff check .

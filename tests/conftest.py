@@ -8,7 +8,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,13 +42,28 @@ BRIEF = Pace(log=2, save=3, picture=2)
 CLUSTERS = ("test_deploy_cluster", "test_launch_nodes")  # several raylets each: two at once want more than two cores
 
 
+def group(nodeid: str) -> str:
+    """What one process carries out together: a file, or those of CLUSTERS."""
+    stem = PurePath(nodeid.partition("::")[0]).stem
+    return "clusters" if stem in CLUSTERS else stem
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is one process's, those of CLUSTERS are one's together, and what takes long comes first."""
-    group = {item: "clusters" if item.path.stem in CLUSTERS else item.path.stem for item in items}
-    slow = Counter(group[item] for item in items if item.get_closest_marker("slow"))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group[item]))
-    items.sort(key=lambda item: (-slow[group[item]], group[item]))  # stable: a file's own order stays
+    """What takes long comes first."""
+    slow = Counter(group(item.nodeid) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[group(item.nodeid)], group(item.nodeid)))  # stable: a file's own order stays
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups stay together where files would."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 class Chain(NamedTuple):

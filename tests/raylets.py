@@ -1,4 +1,7 @@
-"""Clusters of several raylets on loopback, each apart from others of the same machine."""
+"""Clusters of several raylets on loopback, with ports and a folder of their own.
+
+Ray's note of what the current cluster is, is shared.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,12 @@ def raylets(nodes: int, **head: Any) -> Iterator[Any]:
     reset_auth_token_state()  # an earlier test may have imported Ray without a mode
     ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
     where = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "node_ip_address": "127.0.0.1"}
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as own:
-        head |= ports | where | {"num_cpus": 0, "temp_dir": own}
-        made = Cluster(initialize_head=True, head_node_args=head)
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+    ) as own:  # sockets: short names
+        made = Cluster()
         try:
+            made.add_node(**head | ports | where | {"num_cpus": 0, "temp_dir": own})
             for _ in range(nodes):
                 made.add_node(num_cpus=1, node_ip_address="127.0.0.1")
             yield made

@@ -82,6 +82,12 @@ def test_an_image_is_drawn_for_all_rows_at_once() -> None:
     assert step["b"].estimate == pytest.approx(alone["b"].estimate - alone["a"].estimate)
 
 
+def test_of_few_images_or_none_nothing_is_drawn() -> None:
+    few = {("a", 0): (tuple("abcdefg"), matrices(7, 0.5, 1))}
+    assert bootstrap.resampled(few) == (7, {})
+    assert bootstrap.resampled({}) == (0, {})
+
+
 def test_the_interval_covers_the_truth_about_19_times_of_20() -> None:
     """Against all images there are; percentiles of few images cover a little less, which is what is checked."""
     everything = matrices(4000, 0.55, 3)

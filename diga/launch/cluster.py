@@ -22,11 +22,12 @@ from diga.launch.keeper import kept
 
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
-REACH, PATIENCE = 3.0, 10.0  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
+REACH, PATIENCE = 3.0, 10  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
+IMPORT = 60.0  # seconds that a busy machine may take to import Ray, which is not the cluster's silence
 ASK = """
-import sys, ray
+import signal, sys, ray
 from ray._private.services import canonicalize_bootstrap_address_or_die as whole
-print("asking", flush=True)
+signal.alarm(int(sys.argv[2]))
 ray._raylet.GcsClient(address=whole(sys.argv[1]))
 """
 SLOT = "trial_slot"  # held by a trial whose stages are groups of workers: they need the CPUs
@@ -78,18 +79,16 @@ def knock(address: str) -> None:
                 f"Ray at {address}", getattr(failure, "strerror", None) or str(failure), ANSWERS
             ) from None
     stay_here(address)
-    words, pipe = [sys.executable, "-c", ASK, address], subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as asking:
-        assert asking.stdout is not None
-        asking.stdout.readline()  # the time that a busy machine takes to import Ray is not the cluster's
-        try:
-            said = "".join(reversed(asking.communicate(timeout=PATIENCE)))
-        except subprocess.TimeoutExpired:
-            asking.kill()
-            raise StorageError(f"Ray at {address}", f"no answer in {PATIENCE:.0f} s", ANSWERS) from None
-    if asking.returncode:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        raise StorageError(f"Ray at {address}", lines[-1][:300] if lines else "no answer", ANSWERS)
+    words = [sys.executable, "-c", ASK, address, str(PATIENCE)]  # it keeps time itself, from when Ray is imported
+    silent = f"no answer in {PATIENCE} s"
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, timeout=IMPORT + PATIENCE, start_new_session=True)
+    except subprocess.TimeoutExpired:
+        raise StorageError(f"Ray at {address}", silent, ANSWERS) from None
+    if told.returncode:
+        lines = [line.strip() for line in (told.stderr + told.stdout).splitlines() if line.strip()]
+        why = silent if told.returncode == -signal.SIGALRM or not lines else lines[-1][:300]
+        raise StorageError(f"Ray at {address}", why, ANSWERS)
 
 
 def stay_here(address: str | None) -> None:

@@ -83,7 +83,7 @@ def interval(values: NDArray[np.float64], images: int) -> Interval:
 
 
 def resampled(found: Images) -> Draws:
-    """Every network on the same draws; on fewer than FEWEST images nothing is drawn."""
+    """Every network on the same draws of images, alike for all; of fewer than FEWEST nothing is drawn."""
     count = len(next(iter(found.values()))[0]) if found else 0
     if count < FEWEST:
         return Draws(count, {})
