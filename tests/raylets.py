@@ -5,18 +5,12 @@ Ray's note of what the current cluster is, is shared.
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.tiny import free_port
 
 
 @contextmanager
@@ -32,9 +26,8 @@ def raylets(nodes: int, **head: Any) -> Iterator[Any]:
     reset_auth_token_state()  # an earlier test may have imported Ray without a mode
     ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
     where = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "node_ip_address": "127.0.0.1"}
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
-    ) as own:  # sockets: short names
+    short = {"prefix": "ray-", "dir": "/tmp"}  # names of sockets have a hundred letters at most
+    with tempfile.TemporaryDirectory(**short, ignore_cleanup_errors=True) as own:
         made = Cluster()
         try:
             made.add_node(**head | ports | where | {"num_cpus": 0, "temp_dir": own})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,12 +23,6 @@ from tests.browser import browser
 from tests.test_report_build import tree
 
 
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def fetched(address: str) -> str:
     with urllib.request.urlopen(address, timeout=30) as answer:
         return str(answer.read().decode())
@@ -41,7 +34,7 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
     place = tiny.place(tmp_path)
     (place.home / "reports/demo").mkdir(parents=True)
     (place.home / "reports/demo/report.md").write_text("# Demo\n")
-    page, reports = free(), free()
+    page, reports = tiny.free_port(), tiny.free_port()
     process = tiny.spawn(place.home, "serve", "--port", str(page), "--reports-port", str(reports))
     try:
         assert process.stdout is not None
@@ -78,7 +71,7 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
 @contextmanager
 def served(home: Path, *words: str) -> Iterator[tuple[str, str]]:
     """Addresses of MLflow's page and of the reports."""
-    page, reports = free(), free()
+    page, reports = tiny.free_port(), tiny.free_port()
     process = tiny.spawn(home, "serve", "--port", str(page), "--reports-port", str(reports), *words)
     try:
         assert process.stdout is not None
@@ -140,7 +133,7 @@ def test_of_a_server_its_own_page_is_named_and_reports_alone_are_served(tmp_path
 
 def test_a_server_that_is_down_is_a_warning_and_reports_are_served(tmp_path: Path) -> None:
     place = tiny.place(tmp_path)
-    server, port = f"http://127.0.0.1:{free()}", free()
+    server, port = f"http://127.0.0.1:{tiny.free_port()}", tiny.free_port()
     (place.home / "reports/demo").mkdir(parents=True)
     (place.home / "reports/demo/report.md").write_text("# Demo\n")
     process = tiny.spawn(place.home, "serve", "--tracking", server, "--reports-port", str(port))

@@ -23,7 +23,7 @@ from diga.pipeline import Place
 from diga.recipe import dumps
 from tests import tiny
 from tests.postgres import binaries
-from tests.raylets import free_port, raylets
+from tests.raylets import raylets
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "deploy/mlflow-postgres.sh"
@@ -59,7 +59,7 @@ def services(folder: Path, verb: str, **more: str) -> None:
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[str, str]]:
     """Addresses of MLflow and of the database for trials."""
-    ports = {"PG_PORT": str(free_port()), "MLFLOW_PORT": str(free_port())}
+    ports = {"PG_PORT": str(tiny.free_port()), "MLFLOW_PORT": str(tiny.free_port())}
     try:
         services(folder, "start", **ports)
         yield f"http://127.0.0.1:{ports['MLFLOW_PORT']}", f"postgresql://diga@127.0.0.1:{ports['PG_PORT']}/optuna"
@@ -171,7 +171,7 @@ def test_trials_of_groups_hold_a_slot_and_none_waits_for_ever(lab: Lab, tmp_path
 
 
 def test_a_sweep_at_an_address_that_does_not_answer_is_one_line_and_records_nothing(tmp_path: Path) -> None:
-    place, address = tiny.place(tmp_path), f"127.0.0.1:{free_port()}"
+    place, address = tiny.place(tmp_path), f"127.0.0.1:{tiny.free_port()}"
     words = ("baselines.source_only", "--base", str(base(tmp_path)), "--trials", "2", "--prune", "none")
     code, said, errors = tiny.typed(place.home, "sweep", *words, "--address", address)
     assert (code, said) == (4, ""), errors

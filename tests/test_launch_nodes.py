@@ -173,7 +173,7 @@ def test_an_address_that_does_not_answer_is_one_line_in_time(tmp_path, kind):
         words = ("run", "--recipe", str(tmp_path / "recipe.json"), "--workers", "1", "--address", address)
         begun = time.monotonic()
         code, said, errors = tiny.typed(place.home, *words)
-        assert time.monotonic() - begun < 30, "Ray alone would take 80"
+        assert time.monotonic() - begun < 15
     assert code == 4, (said, errors)
     (line,) = errors.splitlines()
     assert line.startswith(f"error: Ray at {address}: ")

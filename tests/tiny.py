@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,13 @@ def study(*rows: tuple[str, Recipe], seeds: Sequence[int] = (0,), name: str = "t
     """Rows by label; the first one alone when none are given."""
     made = tuple(Row(label=label, recipe=r) for label, r in rows or [("base", recipe())])
     return Study(name=name, rows=made, seeds=tuple(seeds), metric=f"{TARGET}/plain/last/miou", tables=("table3",))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 # --- the command line --------------------------------------------------------------------

@@ -22,7 +22,7 @@ from diga.launch.keeper import kept
 
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
-REACH, PATIENCE = 3.0, 10  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
+REACH, PATIENCE = 3.0, 7  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
 IMPORT = 60.0  # seconds that a busy machine may take to import Ray, which is not the cluster's silence
 ASK = """
 import signal, sys, ray
