@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN = 0.01  # seconds until a stop that a callback swallowed comes again; by then the callback has returned
 
 
 def heeding() -> list[int]:
-    """Heed both signals from now on; the exit codes of those received, in their order, will be in the list."""
+    """Heed both signals from now on; the exit codes of those received, in their order, will be in the list.
+
+    A signal may come while Python runs a weak reference's callback or a `__del__`, which let no exception
+    out.  Such a stop is not told as an "Exception ignored": it comes again a moment later.
+    """
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -26,6 +32,17 @@ def heeding() -> list[int]:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    for number in SIGNALS:
-        signal.signal(number, stop)
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        if not received or not isinstance(unraisable.exc_value, KeyboardInterrupt | SystemExit):
+            sys.__unraisablehook__(unraisable)
+            return
+        listen()
+        threading.Timer(AGAIN, signal.pthread_kill, (threading.get_ident(), received.pop() - 128)).start()
+
+    def listen() -> None:
+        for number in SIGNALS:
+            signal.signal(number, stop)
+
+    listen()
+    sys.unraisablehook = swallowed
     return received
