@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import md5
 from typing import Any
 
 from tests.make_records import DOMAIN, wobble
@@ -58,7 +59,7 @@ def _lines(experiment: str, name: str, cells: Sequence[tuple[int, int]], end: in
     """Lines of the tables runs, tags, latest_metrics and metrics."""
     runs, tags, points = [], [], []
     for k, (row, seed) in enumerate(cells):
-        run = f"{row:08x}{seed:08x}{end % 2**32:08x}00000000"
+        run = md5(f"{row} {seed} {end}".encode()).hexdigest()  # 32 digits at random, as MLflow has them
         runs.append(_run(run, experiment, f"row {row} seed {seed}", end + k))
         tags += [{"run_uuid": run, "key": key, "value": value} for key, value in _tags(name, row, seed).items()]
         points += [

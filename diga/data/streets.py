@@ -8,11 +8,8 @@ generator is frozen: a file is a function of (VERSION, knobs, domain, split, ind
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,6 +27,7 @@ from diga.data.palette import DUSK, RENDER, STREET, Look, Palette, mix
 from diga.data.scenes import BOULEVARD, OLD_TOWN, OUTSKIRTS, Town, lay_out
 from diga.data.sheet import sheet
 from diga.data.tree import grow
+from diga.processes import pool
 
 __all__ = ["DEFAULTS", "DOMAINS", "SPLITS", "VERSION", "Knobs", "Shot", "make", "render", "sheet", "shots"]
 
@@ -187,23 +185,10 @@ def _written(root: Path, knobs: Knobs, todo: list[Shot], workers: int) -> Iterat
             _write(root, knobs, shot)
             yield done
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may never wake
-    with ProcessPoolExecutor(workers, spawn, initializer=_die_with_parent) as pool:
-        for done, future in enumerate(as_completed([pool.submit(_write, root, knobs, s) for s in todo]), 1):
+    with pool(workers) as crew:
+        for done, future in enumerate(as_completed([crew.submit(_write, root, knobs, s) for s in todo]), 1):
             future.result()
             yield done
-
-
-def _die_with_parent() -> None:
-    """A killed parent must not leave workers that wait for ever, or write to a tree nobody will name."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write(root: Path, knobs: Knobs, shot: Shot) -> None:

@@ -181,7 +181,8 @@ class Draws:
 
     def _of(self, name: str) -> Any:
         study = self.trial.study
-        study.sampler = sampler_of(self.sweep, self.number, name, study.sampler)
+        if name not in self.trial.relative_params:  # those were drawn together, by the chance of the trial
+            study.sampler = sampler_of(self.sweep, self.number, name, study.sampler)
         return self.trial
 
     def suggest_float(

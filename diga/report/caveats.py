@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
 
 from diga.report import runs
 
@@ -101,12 +102,10 @@ def _not_finite(known: Records) -> Iterator[str]:
     counted = set(known.done["run_id"])
     found = []
     for name in metrics:
-        column = known.runs[name].to_numpy(zero_copy_only=False)
-        nulls = known.runs[name].is_null().to_numpy(zero_copy_only=False)
-        for at in [i for i, v in enumerate(column) if not (nulls[i] or math.isfinite(v))]:
-            one = known.runs.slice(at, 1).select(["row", "seed", "run_id"]).to_pylist()[0]
+        odd = known.runs.filter(pc.invert(pc.is_finite(known.runs[name])))  # a null is neither
+        for one in odd.select(["row", "seed", "run_id", name]).to_pylist():
             if one["run_id"] in counted:
-                found.append(f"{name} of {one['row']}, seed {one['seed']} is {column[at]:g}")
+                found.append(f"{name} of {one['row']}, seed {one['seed']} is {one[name]:g}")
     if found:
         yield f"Not finite, and counted as no number: {_named(found)}."
 

@@ -148,8 +148,9 @@ def protocols(records: Records, ablated: str = "") -> dict[str, str]:
         found_maps = ", ".join(k or "not recorded" for k in maps)
         raise ConfigError("a column", f"mixes the numbers of classes {found_maps}", "one label map a column")
     found: dict[str, str] = {}
+    each = set(zip(records.done["row"], records.done["protocol"], strict=True))
     for row in records.rows:
-        here = sorted(set(records.done[records.done["row"] == row.label]["protocol"]))
+        here = sorted(protocol for label, protocol in each if label == row.label)
         if len(here) > 1:
             raise _mixed(f"row {row.label!r}", here, "one protocol a row")
         if here:

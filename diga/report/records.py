@@ -226,22 +226,24 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
         if not declared:
             again = f"a run with kind=study: `diga ablate {study}` writes one"
             raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
-        declaration = _declaration(asked, declared[-1].info.run_id, study)
+        declaration = _declaration(asked, declared[-1], study)
 
-        def kept_up(kind: asking.Kind) -> pa.Table:
+        def kept_up(kind: asking.Kind, expected: int = 0) -> pa.Table:
             file = snapshot.place(cache, tracking_uri, study, kind.name) if cache else None
-            return _kept_up(asked, experiment.experiment_id, kind, file)
+            return _kept_up(asked, experiment.experiment_id, kind, file, expected)
 
-        read = kept_up(asking.CELL)
+        read = kept_up(asking.CELL, len(declaration["rows"]) * len(declaration["seeds"]))
         tried = kept_up(asking.TRIAL) if declaration.get("sweep") else None
     return made(declaration, read, tracking_uri, trial_runs=tried)
 
 
-def _kept_up(asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None) -> pa.Table:
+def _kept_up(
+    asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None, expected: int = 0
+) -> pa.Table:
     """All runs of a kind; of those that `file` has kept, only what may have changed is asked for."""
     uri = str(asked.tracking_uri)
     before = snapshot.load(file, uri, experiment, kind.fields) if file else None
-    now = asking.news(asked, experiment, before, kind)
+    now = asking.news(asked, experiment, before, kind, expected)
     if file:
         snapshot.save(file, uri, experiment, now, kind.fields)
     return now.runs
@@ -266,12 +268,12 @@ def _unknown(asked: MlflowClient, study: str) -> NoReturn:
     raise ConfigError(f"study {study!r}", "nothing recorded under this name", answer)
 
 
-def _declaration(asked: MlflowClient, run_id: str, study: str) -> dict[str, Any]:
-    again = f"`diga ablate {study}` writes it anew"
+def _declaration(asked: MlflowClient, run: Run, study: str) -> dict[str, Any]:
+    again, here = f"`diga ablate {study}` writes it anew", _local(run.info.artifact_uri)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            text = Path(asked.download_artifacts(run_id, "study.json", folder)).read_text("utf8")
-            declaration = json.loads(text)
+        try:  # what MLflow imports to copy a file takes longer than all else here
+            file = here / "study.json" if here else asked.download_artifacts(run.info.run_id, "study.json", folder)
+            declaration = json.loads(Path(file).read_text("utf8"))
         except (OSError, ValueError) as failure:
             raise StorageError(f"study {study!r}", f"study.json cannot be read: {failure}", again) from None
     return declared_well(declaration, f"study {study!r}", again)
