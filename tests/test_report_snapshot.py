@@ -78,6 +78,25 @@ def same(a: Records, b: Records) -> None:
 # --- what is asked for -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seeds", [5, 60], ids=["most are not there yet", "all are there"])
+def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_path, asked, monkeypatch, seeds):
+    store = Store(tmp_path, rows=4, seeds=seeds)
+    whole = store.read(cached=False)
+    assert len(asked) == 4 * seeds
+    asked.clear()
+    monkeypatch.setattr(asking, "FEW", 15)
+    monkeypatch.setattr(asking.os, "cpu_count", lambda: 2)
+    parts = store.read()
+    same(whole, parts)
+    assert whole.runs.equals(parts.runs)
+    assert (len(asked) < 4 * seeds) == (seeds == 60), "the others are another process's"
+    assert len(set(asked)) == len(asked) > 0
+
+    asked.clear()
+    same(whole, store.read())
+    assert not asked
+
+
 def test_what_is_finished_is_asked_for_once(store: Store, asked: list[str]) -> None:
     first = store.read()
     assert len(asked) == len(first.cells) == 20
