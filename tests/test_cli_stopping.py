@@ -19,14 +19,14 @@ def hit(number):
 CALLBACK = "thing = Thing(); watch = weakref.ref(thing, lambda _: hit({number})); del thing\n"
 DYING = "Thing.__del__ = lambda self: hit({number})\nthing = Thing(); del thing\n"
 PLAIN = "hit({number})\n"
-WAIT = "try:\n    {body}\n    time.sleep(20); print('went on')\nfinally:\n    print(received)\n"
+WAIT = "try:\n    {body}\n    time.sleep(120); print('went on')\nfinally:\n    print(received)\n"
 
 
 def ended(body: str, number: int) -> tuple[int, str, str]:
     """Exit code, output and errors of a process that a signal meets in this line."""
     lines = body.format(number=number).strip().replace("\n", "\n    ")
     done = subprocess.run(
-        [sys.executable, "-c", BEGIN + WAIT.format(body=lines)], capture_output=True, text=True, timeout=15, check=False
+        [sys.executable, "-c", BEGIN + WAIT.format(body=lines)], capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
