@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 SEEDS ?= 3
+INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt# what is imported is compiled then
 
 .PHONY: demo test check bench docs clean
 
@@ -36,12 +37,12 @@ docs: .venv/platform ## the README's table and pictures, from the last report of
 
 .venv/platform: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) torch
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/tools: .venv/platform
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]"
 	touch $@
 
 clean: ## what was installed, not what was computed
