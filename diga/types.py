@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """Labelled images of a source domain."""
 
     image: Tensor  # (B, 3, H, W) float, RGB in [0, 1]; a network normalises at its own door
-    label: Tensor  # (B, H, W) int64, train ids or IGNORE
+    label: Tensor  # (B, H, W), train ids or IGNORE; int64, or bytes where they are counted alone
     painted: Tensor | None = None  # (B, 3, H, W), the images as an earlier stage painted and stored them
 
 

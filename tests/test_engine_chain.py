@@ -237,7 +237,7 @@ def test_two_scales_are_the_larger_logit_pixel_by_pixel(align: bool) -> None:
         )
         (only,) = single_scale(net, image, align)
     torch.testing.assert_close(upsample(only, image, align), large, rtol=0, atol=1e-5)
-    assert torch.equal(winners(maps, image, align), fast.argmax(1))
+    assert torch.equal(winners(maps, image, align).long(), fast.argmax(1))
     for k in range(19):
         for i in range(17):
             for j in range(33):

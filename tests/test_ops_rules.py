@@ -252,7 +252,7 @@ def test_confidence_is_the_softmax_of_the_highest_logits():
     maps, like = [random(9, B, K, 3, 4), random(10, B, K, 2, 2)], torch.zeros(130, 5)
     highest = torch.maximum(*(resized(x, (130, 5), False) for x in maps))
     label, p = pseudo.confident(maps, like)
-    assert torch.equal(label, pseudo.winners(maps, like))
+    assert torch.equal(label, pseudo.winners(maps, like).long())
     torch.testing.assert_close(p, highest.softmax(1).amax(1), **CLOSE)
 
 

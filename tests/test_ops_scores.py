@@ -97,7 +97,7 @@ def test_winners_are_the_argmax_of_the_largest_resized_map(align: bool) -> None:
     maps, like = [torch.randn(2, 5, 9, 17), torch.randn(2, 5, 4, 8)], torch.empty(150, 131)
     large, little = (F.interpolate(x, like.shape, mode="bilinear", align_corners=align) for x in maps)
     found, slow = winners(maps, like, align), torch.maximum(large, little)
-    best = slow.gather(1, found[:, None])[:, 0]
+    best = slow.gather(1, found[:, None].long())[:, 0]
     assert found.shape == (2, 150, 131)
     torch.testing.assert_close(best, slow.amax(1), rtol=0, atol=1e-5)  # rounding may swap equals
 

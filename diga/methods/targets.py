@@ -140,7 +140,7 @@ class Centroids(Stage):
     def of_pixels(self, run: Run, out: Prediction, label: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
         """Sums and counts of the classes of pixels."""
         corners = run.recipe.align_corners
-        predicted = ops.pseudo.winners([out.logits], image, corners)
+        predicted = ops.pseudo.winners([out.logits], image, corners).long()
         y = predicted if label is None else label
         y = ops.pseudo.consensus(y, predicted) if self.agreed else y
         return ops.prototypes.pixel_sums(out.features, y, run.classes, corners)

@@ -36,10 +36,11 @@ def _pairs(truth: Tensor, guess: Tensor, classes: int, expected: str) -> Tensor:
     rows, part = IGNORE + 1, PART if truth.device.type == "cpu" else max(1, truth.shape[1])
     first = torch.arange(len(truth), device=truth.device)[:, None] * (rows * classes)  # cell of each image
     counts = torch.zeros(len(truth) * rows * classes, dtype=torch.long, device=truth.device)
+    kind = torch.int16 if len(counts) <= 1 << 15 else torch.long  # a quarter of the memory to go through
     for y, p in zip(torch.split(truth, part, 1), torch.split(guess, part, 1), strict=True):
         _within("confusion.label", y, rows, expected)
         _within("confusion.prediction", p, classes, expected)
-        cell = torch.add(p.long(), y.long(), alpha=classes)
+        cell = torch.add(p.to(kind), y.to(kind), alpha=classes)
         if len(truth) > 1:
             cell += first
         counts += torch.bincount(cell.flatten(), minlength=len(counts))
