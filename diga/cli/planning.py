@@ -63,7 +63,7 @@ def plan(
     trials: Number = 24,
     objectives: Objectives = None,
     prune: Prune = None,
-    rungs: Rungs = "3:4",
+    rungs: Rungs = "2:6",
     confirmed: Confirmed = None,
 ) -> None:
     """What would run, what is there and why the rest is not, and what it would take; nothing is started.

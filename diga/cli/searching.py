@@ -113,7 +113,7 @@ def two(rungs: str) -> tuple[int, int]:
     """ "3:4" as numbers."""
     many, colon, eta = rungs.partition(":")
     if not (colon and many.isdecimal() and eta.isdecimal() and int(eta) > 1):
-        raise ConfigError("--rungs", f"found {rungs!r}", "R:E, R rungs of which one trial in E goes on, such as 3:4")
+        raise ConfigError("--rungs", f"found {rungs!r}", "R:E, R rungs of which one trial in E goes on, such as 2:6")
     return int(many), int(eta)
 
 

@@ -38,7 +38,7 @@ def sweep(
     objectives: Objectives = None,
     sampler: Annotated[Sampler, typer.Option(help="How settings are chosen.")] = "tpe",
     prune: Prune = None,
-    rungs: Rungs = "3:4",
+    rungs: Rungs = "2:6",
     confirmed: Confirmed = None,
     name: Annotated[str | None, typer.Option(help="What the sweep is called; else as its space.")] = None,
     changes: Changes = None,
