@@ -237,9 +237,7 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
     return made(declaration, read, tracking_uri, trial_runs=tried)
 
 
-def _kept_up(
-    asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None, expected: int = 0
-) -> pa.Table:
+def _kept_up(asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None, expected: int = 0) -> pa.Table:
     """All runs of a kind; of those that `file` has kept, only what may have changed is asked for."""
     uri = str(asked.tracking_uri)
     before = snapshot.load(file, uri, experiment, kind.fields) if file else None

@@ -145,7 +145,8 @@ def cells(read: pa.Table, study: Mapping[str, Any] | None = None) -> DataFrame:
     from pandas import DataFrame, notna
 
     known = read.to_pandas()
-    known = known.astype({name: object for name in known.select_dtypes("str")})  # what is gone through one by one
+    texts = [field.name for field in FIELDS if field.type == pa.string()]
+    known = known.astype(dict.fromkeys(texts, object))  # they are gone through one by one
     known = known[notna(known["row"]) & notna(known["seed"])]
     known = known.drop_duplicates(["row", "seed"], keep="last")
     known = known.astype({"seed": "int64"})
