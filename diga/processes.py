@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,14 +14,23 @@ from contextlib import contextmanager
 
 @contextmanager
 def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes, started anew; what they have not begun when the block fails is not begun any more."""
+    """So many processes, started anew; what they have not begun when the block fails is not begun any more.
+
+    Either way the block ends when they have.
+    """
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may never wake
-    with ProcessPoolExecutor(workers, spawn, initializer=_follow) as crew:
-        try:
-            yield crew
-        except BaseException:
-            crew.shutdown(wait=False, cancel_futures=True)
-            raise
+    crew = ProcessPoolExecutor(workers, spawn, initializer=_follow)
+    try:
+        yield crew
+    except BaseException:
+        crew.shutdown(cancel_futures=True)
+        raise
+    crew.shutdown()
+
+
+def cores() -> int:
+    """Those that this process may use, where the system says so: a container may have few of a large machine's."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _follow() -> None:

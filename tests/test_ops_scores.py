@@ -116,3 +116,16 @@ def test_counts_do_not_depend_on_how_an_image_is_parted():
     y, p = (torch.randint(0, 19, (2, 3, PART // 2 + 11)) for _ in range(2))
     rows = [confusion(p[:, i : i + 1], y[:, i : i + 1], 19) for i in range(3)]
     assert torch.equal(confusion(p, y, 19), torch.stack(rows).sum(0))
+
+
+@pytest.mark.parametrize("K", [2, 127, 128, 129, 250])
+@pytest.mark.parametrize("B", [1, 2, 7])
+def test_bytes_and_long_maps_count_the_same_however_many_classes_there_are(K, B):
+    """Cells are numbered in 16 bits as long as 256 K B of them can be."""
+    y, p = torch.randint(0, K, (B, 5, 9)), torch.randint(0, K, (B, 5, 9))
+    y[:, 0], y[:, 1], p[:, 1] = IGNORE, K - 1, K - 1
+    slow = torch.zeros(B, K, K, dtype=torch.long)
+    for b, i, j in itertools.product(range(B), range(1, 5), range(9)):
+        slow[b, y[b, i, j], p[b, i, j]] += 1
+    assert torch.equal(confusion(p, y, K), slow)
+    assert torch.equal(confusion(p.byte(), y.byte(), K), slow)

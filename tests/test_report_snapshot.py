@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +79,41 @@ def same(a: Records, b: Records) -> None:
 # --- what is asked for -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seeds", [5, 60], ids=["most are not there yet", "all are there"])
-def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_path, asked, monkeypatch, seeds):
-    store = Store(tmp_path, rows=4, seeds=seeds)
+@pytest.mark.parametrize("there", [5, 60], ids=["most are not there yet", "all are there"])
+def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_path, asked, monkeypatch, there):
+    store = Store(tmp_path, rows=4, seeds=there)
+    store.seeds = list(range(60))
+    store.declare(4)
     whole = store.read(cached=False)
-    assert len(asked) == 4 * seeds
+    assert len(asked) == 4 * there
     asked.clear()
-    monkeypatch.setattr(asking, "FEW", 15)
-    monkeypatch.setattr(asking.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(asking, "FEW", 99)  # less than a sixteenth of it begin alike, or more
+    monkeypatch.setattr(asking, "cores", lambda: 2)
     parts = store.read()
     same(whole, parts)
     assert whole.runs.equals(parts.runs)
-    assert (len(asked) < 4 * seeds) == (seeds == 60), "the others are another process's"
+    assert (len(asked) < 4 * there) == (there == 60), "the others are another process's"
     assert len(set(asked)) == len(asked) > 0
 
     asked.clear()
     same(whole, store.read())
     assert not asked
+
+
+def test_where_no_process_can_be_begun_one_reads_all(tmp_path, asked, monkeypatch):
+    store = Store(tmp_path, rows=4, seeds=60)
+    whole = store.read(cached=False)
+    asked.clear()
+    monkeypatch.setattr(asking, "FEW", 99)
+    monkeypatch.setattr(asking, "cores", lambda: 2)
+    monkeypatch.setattr(asking, "_shared", broken)
+    same(whole, store.read())
+    assert len(set(asked)) == 240
+
+
+def broken(*_: Any) -> Any:
+    """As a pool is whose processes die."""
+    raise BrokenProcessPool
 
 
 def test_what_is_finished_is_asked_for_once(store: Store, asked: list[str]) -> None:

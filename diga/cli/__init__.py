@@ -82,11 +82,11 @@ def options(
 def main() -> None:
     """Entry point of the `diga` command."""
     atexit.register(gc.freeze)  # else Python spends most of a second on taking MLflow apart at the end
-    received = heeding()
-    try:
-        code = outcome()
-    except SystemExit as ending:
-        code = ending.code if isinstance(ending.code, int) else 1
+    with heeding() as received:
+        try:
+            code = outcome()
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else 1
     code = next(iter(received), code)  # on its way through Ray an exit may lose its number
     if code in STOPPED:
         print("stopped; what was finished is kept, and the same command goes on from here", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""From opinions to labels worth training on: (B, K, H, W) scores or (B, H, W) labels -> (B, H, W) int64."""
+"""From opinions to labels worth training on: scores (B, K, H, W) or labels (B, H, W) -> (B, H, W), int64 or bytes."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ many runs by several processes."""
 from __future__ import annotations
 
 import gc
-import os
 import re
 import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import reduce
 from http.client import HTTPException
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from diga.errors import StorageError, TemporaryError
-from diga.processes import pool
+from diga.processes import cores, pool
 from diga.report import runs, trials
 from diga.report.snapshot import Snapshot, redacted
 
@@ -189,19 +189,29 @@ def news(
 
 def _all(asked: MlflowClient, experiment: str, kind: Kind, wanted: str, expected: int) -> pa.Table:
     """Runs that a filter lets through; where they are very many, each core reads those whose ids begin alike."""
-    hands = min(os.cpu_count() or 1, len(DIGITS)) - 1  # and this process
+    hands = min(cores(), len(DIGITS)) - 1  # and this process
     if expected <= FEW or not hands:
         return kind.table(asked, pages(asked, experiment, wanted))
     first, *parts = (f"{wanted} AND attributes.run_id LIKE '{digit}%'" for digit in DIGITS)
     read = [kind.table(asked, pages(asked, experiment, first))]
-    if read[0].num_rows * len(DIGITS) <= FEW:  # most are expected, and not there yet
-        return reduce(kind.merged, [*read, *(kind.table(asked, pages(asked, experiment, part)) for part in parts)])
+    if read[0].num_rows * len(DIGITS) > FEW:  # not only expected
+        try:
+            return reduce(kind.merged, [*read, *_shared(asked, experiment, kind, parts, hands)])
+        except BrokenProcessPool:  # one was killed, or a script may not be begun anew
+            pass
+    return reduce(kind.merged, [*read, *(kind.table(asked, pages(asked, experiment, part)) for part in parts)])
+
+
+def _shared(asked: MlflowClient, experiment: str, kind: Kind, parts: Sequence[str], hands: int) -> list[pa.Table]:
+    """Runs that each filter lets through, read by this process from the last on and by others from the first."""
     with pool(hands) as crew:
         sent = [crew.submit(_part, str(asked.tracking_uri), experiment, kind.name, part) for part in parts]
-        for part, one in zip(reversed(parts), reversed(sent), strict=True):
-            if one.cancel():  # nobody has begun it
-                read.append(kind.table(asked, pages(asked, experiment, part)))
-        return reduce(kind.merged, read + [one.result() for one in sent if not one.cancelled()])
+        own = [
+            kind.table(asked, pages(asked, experiment, part))
+            for part, one in zip(reversed(parts), reversed(sent), strict=True)
+            if one.cancel()  # nobody has begun it
+        ]
+        return own + [one.result() for one in sent if not one.cancelled()]
 
 
 def _part(uri: str, experiment: str, name: str, wanted: str) -> pa.Table:
