@@ -263,7 +263,7 @@ def loader(stream: Dataset[Pair], start: int, stop: int, workers: int = 0, pin: 
 def labelled(
     domain: Domain, split: str, classes: int = 19, batch: int = 1, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[tuple[str, ...], Batch]]:
-    """Stems and whole labelled images in order, every `world`-th from `rank`, up to `batch` of one size; as stored, bytes."""
+    """Stems and labelled images in order, every `world`-th from `rank`, up to `batch` of one size; labels are bytes."""
     for group in _of_one_size(domain, domain.samples(split, labelled=True)[rank::world], batch):
         labels = []
         for sample, image in group:
