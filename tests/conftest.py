@@ -29,6 +29,7 @@ from experiments.diga import streets
 
 torch.set_num_threads(1)
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback alone: Ray reads it when it is imported
+os.environ.setdefault("RAY_worker_niceness", "0")  # else what a test waits for starves beside another test's work
 # a suite in the background ignores Ctrl-C, and all it starts would; its workers are told a terminal that a pipe has not
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("COLUMNS", None)
