@@ -328,6 +328,7 @@ def test_records_that_fail_at_the_end_fail_no_cell(tmp_path, monkeypatch):
     assert "type the same command again" in launched.warning()
     assert len(launched.warning().splitlines()) == 1
     tiny.database(place.home)
+    monkeypatch.setattr(mirror, "PATIENCE", 60.0)  # this one answers
     launched, states, seen = tiny.launch(study, place)
     assert (states, seen.begun, launched.warning()) == ({"done": 1}, [], "")
     (cell,) = tiny.runs(tiny.client(place), "diga/tiny", "cell")

@@ -142,7 +142,7 @@ def test_what_failed_diverged_or_was_pruned_is_never_best(place: Place) -> None:
         if run.name == "self_training" and run.stage.plan.steps == 16 and run.stage.plan.lr > searching.PEAK:
             raise Diverged("self_training", "loss/source is nan", "a lower rate")
 
-    asked = searching.sweep(14, hilly, rungs=2, confirm=confirm("14:1", 0))
+    asked = searching.sweep(20, hilly, rungs=2, confirm=confirm("20:1", 0))
     tried, _ = carried_out(asked, place, Hands(late), hilly)
     by = {status: [one for one in tried if one.outcome.status == status] for status in ("done", "pruned", "failed")}
     assert all(by.values()), statuses(tried)
