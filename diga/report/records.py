@@ -226,7 +226,7 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
         if not declared:
             again = f"a run with kind=study: `diga ablate {study}` writes one"
             raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
-        declaration = _declaration(asked, declared[-1], study)
+        declaration = _declaration(asked, declared[-1].info.run_id, study)
 
         def kept_up(kind: asking.Kind, expected: int = 0) -> pa.Table:
             file = snapshot.place(cache, tracking_uri, study, kind.name) if cache else None
@@ -266,12 +266,12 @@ def _unknown(asked: MlflowClient, study: str) -> NoReturn:
     raise ConfigError(f"study {study!r}", "nothing recorded under this name", answer)
 
 
-def _declaration(asked: MlflowClient, run: Run, study: str) -> dict[str, Any]:
-    again, here = f"`diga ablate {study}` writes it anew", _local(run.info.artifact_uri)
+def _declaration(asked: MlflowClient, run_id: str, study: str) -> dict[str, Any]:
+    again = f"`diga ablate {study}` writes it anew"
     with tempfile.TemporaryDirectory() as folder:
-        try:  # what MLflow imports to copy a file takes longer than all else here
-            file = here / "study.json" if here else asked.download_artifacts(run.info.run_id, "study.json", folder)
-            declaration = json.loads(Path(file).read_text("utf8"))
+        try:
+            text = Path(asked.download_artifacts(run_id, "study.json", folder)).read_text("utf8")
+            declaration = json.loads(text)
         except (OSError, ValueError) as failure:
             raise StorageError(f"study {study!r}", f"study.json cannot be read: {failure}", again) from None
     return declared_well(declaration, f"study {study!r}", again)
