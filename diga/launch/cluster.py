@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from diga.errors import ConfigError, StorageError, TemporaryError
 from diga.launch import SETTINGS
@@ -23,6 +25,7 @@ from diga.launch.keeper import kept
 OURS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "DIGA_DEBUG")  # of the environment, that workers need
 LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on any system: never several nodes, so 127.0.0.1 alone
 REACH, PATIENCE = 3.0, 7  # seconds to reach a port, and for an answer; Ray would try for 80, and end the process
+STARTS = 4  # tries to start Ray: it gives a node half a minute, which a busy machine may not have
 IMPORT = 60.0  # seconds that a busy machine may take to import Ray, which is not the cluster's silence
 ASK = """
 import signal, sys, ray
@@ -108,15 +111,30 @@ def connect(address: str | None, cpus: int | None) -> None:
         if address:
             ray.init(address=address, runtime_env=workers, **quiet)
         else:
-            ray.init("local", num_cpus=cpus, include_dashboard=False, resources={SLOT: 1}, **quiet)  # else it joins any
+            start(partial(ray.init, "local", num_cpus=cpus, include_dashboard=False, resources={SLOT: 1}, **quiet))
             keep_secret(Path.home() / ".ray" / "auth_token")
     except Exception as failure:
         where, why = f"Ray at {address or 'this machine'}", (str(failure).strip() or type(failure).__name__)
-        if type(failure) is Exception:  # what Ray raises where a node of its own is not there within half a minute
+        if type(failure) is Exception:
             raise TemporaryError(where, why.splitlines()[0], "a machine that is less busy") from failure
         if not isinstance(failure, ConnectionError | RuntimeError | ValueError):
             raise
         raise StorageError(where, why.splitlines()[0], ANSWERS) from failure
+
+
+def start(init: Callable[[], object]) -> None:
+    """Start a cluster of this process's own, again where its node was not there in time: Ray says no more than that."""
+    for left in reversed(range(STARTS)):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            init()
+            return
+        except Exception as failure:
+            if type(failure) is not Exception or not left:
+                raise
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):  # it has ended
+                process.kill()
 
 
 def facts_of(ray: Any) -> dict[str, str]:
