@@ -20,7 +20,7 @@ from diga.plan import StageRun
 from diga.study import Cell, Study
 
 COPY = 3.0  # seconds between two copies of losses to MLflow
-PATIENCE = 60.0  # seconds a finished launch waits for MLflow to take the rest
+PATIENCE = 60.0  # seconds a finished launch waits for MLflow to take one more record of the rest
 HASTE = 4.0  # seconds an interrupted one does
 Cells = list[tuple[Cell, list[StageRun]]]
 
@@ -46,7 +46,7 @@ class Mirror:
         self._runs: dict[str, str] = {}  # fingerprint -> run of the stage
         self._cell_runs: list[str] = []
         self._missed: Counter[str] = Counter()
-        self._leave, self._deadline = threading.Event(), float("inf")
+        self._leave, self._given_up, self._taken = threading.Event(), False, 0.0
 
     def declare(self, study: Study, tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
         """Open the study's run and its cells' runs.  Raises StorageError when MLflow cannot be used at all."""
@@ -68,7 +68,7 @@ class Mirror:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Tell MLflow while the block runs, and what is left afterwards, as long as patience lasts."""
+        """Tell MLflow while the block runs, and what is left afterwards, for as long as it takes one record in time."""
         thread = threading.Thread(target=self._tell_all, daemon=True, name="mirror")
         thread.start()
         patience = HASTE
@@ -76,16 +76,18 @@ class Mirror:
             yield
             patience = PATIENCE
         finally:
-            self._deadline = time.monotonic() + patience
+            self._taken = time.monotonic()
             self._leave.set()
-            thread.join(patience)
+            while thread.is_alive() and (left := self._taken + patience - time.monotonic()) > 0:
+                thread.join(left)
+            self._given_up = True
 
     def behind(self) -> int:
         """Stages whose records MLflow has not."""
         return sum(self._told.get(fingerprint) != state for fingerprint, state in self.wanted.copy().items())
 
     def _tell_all(self) -> None:
-        while time.monotonic() < self._deadline:
+        while not self._given_up:
             leaving = self._leave.wait(COPY)
             self._round()
             if leaving and not self.behind():
@@ -101,6 +103,7 @@ class Mirror:
                 continue
             try:
                 self._tell(fingerprint, state)
+                self._taken = time.monotonic()
             except Exception as failure:  # whatever it is: a record that cannot be written is no reason to stop
                 self._missed[fingerprint] += 1
                 self.trouble = first_line(failure)
