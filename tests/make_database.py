@@ -14,9 +14,9 @@ CLASSES = [f"iou/class{k}" for k in range(19)]
 NAMES = [f"{DOMAIN}/plain/last/{name}" for name in ("miou", "miou16", "miou13", *CLASSES)]
 NAMES += [f"{DOMAIN}/plain/best/miou", "cost/seconds", "cost/steps"]  # 25 in all
 ORIGIN = {  # what a launch leaves on every cell, beside what the tables ask for
-    **{f"package.{p}": "2.13.0" for p in ("torch", "numpy", "ray", "mlflow", "pydantic", "pyarrow", "pillow")},
+    "packages": "torch==2.13.0 numpy==2.4.6 ray==2.60.0 mlflow==3.14.0 pydantic==2.13.4 pyarrow==24.0.0 pillow==12.3.0",
     **{f"stage.{s}": f"{i:064x}" for i, s in enumerate(("translator", "warm_up", "centroids", "train", "score"))},
-    **{f"steps.{s}": "500" for s in ("translator", "warm_up", "centroids", "train", "score")},
+    "steps": json.dumps(dict.fromkeys(("translator", "warm_up", "centroids", "train", "score"), 500)),
     **{f"data.{use}": "0" * 64 for use in ("source", "target", "val")},
     "code.sha": "abc1234abc12",
     "code.dirty": "false",

@@ -350,9 +350,9 @@ def _stages(asked: Any, cell_run: str, folder: Path, cell: Cell) -> None:
     """Runs of the stages of a cell: a training, which all rows of a seed share, and a score of four snapshots."""
     found = asked.get_experiment_by_name("diga/_stages")
     where = found.experiment_id if found else asked.create_experiment("diga/_stages", (folder / "stages").as_uri())
+    asked.set_tag(cell_run, "steps", json.dumps({"train": 80, "score": 80}))
     for name, fingerprint in (("train", f"train{cell.seed}"), ("score", f"score{cell.index}{cell.seed}")):
         asked.set_tag(cell_run, f"stage.{name}", fingerprint)
-        asked.set_tag(cell_run, f"steps.{name}", "80")
         if asked.search_runs([where], f"tags.fingerprint = '{fingerprint}'"):
             continue
         run = asked.create_run(where, tags={"kind": "stage", "fingerprint": fingerprint}).info.run_id

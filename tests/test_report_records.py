@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from diga.errors import ConfigError, StorageError
 from diga.report.records import FACTS, Records, records
+from diga.report.runs import _stages, updates
 from tests import make_records as make
 
 
@@ -140,3 +142,21 @@ def test_records_are_a_value() -> None:
     with pytest.raises(AttributeError):
         found.uri = "elsewhere"  # type: ignore[misc]
     assert isinstance(found, Records)
+
+
+@pytest.mark.parametrize(
+    ("tags", "steps"),
+    [
+        ({"steps": '{"warm_up": 500, "score": 0}'}, {"warm_up": 500, "score": 0}),
+        ({"steps.warm_up": "500", "steps.score": "0"}, {"warm_up": 500, "score": 0}),  # a tag each, in older stores
+        ({"steps.warm_up": "400", "steps": '{"warm_up": 500}'}, {"warm_up": 500}),  # such a cell, launched anew
+        ({"steps": '{"warm_up": [1]}'}, {"warm_up": None}),
+        ({"steps": "[500]"}, {}),
+        ({"steps": "500 of them"}, {}),
+        ({}, {}),
+    ],
+)
+def test_updates_are_read_of_any_layout(tags: dict[str, str], steps: dict[str, int | None]) -> None:
+    assert updates(tags) == steps
+    cell = tags | {"stage.warm_up": "ab"}
+    assert json.loads(_stages(cell)) == {"warm_up": ["ab", steps.get("warm_up")]}

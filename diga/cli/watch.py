@@ -124,6 +124,7 @@ def progress(tags: Mapping[str, str]) -> str:
     """3/5 self_training 71 %: stages that are there, and how far the one under way is."""
     from diga.launch.studies import last_step
     from diga.pipeline import Place
+    from diga.report.runs import updates
 
     store = Place.here().store
     stages = {key.removeprefix("stage."): value for key, value in tags.items() if key.startswith("stage.")}
@@ -131,6 +132,6 @@ def progress(tags: Mapping[str, str]) -> str:
     text = f"{len(stages) - len(left)}/{len(stages)}"
     for name, fingerprint in left.items():
         if (work := store.work(fingerprint)).exists():
-            steps, done = int(tags.get(f"steps.{name}", 0)), last_step(work / SPOOL) + 1
+            steps, done = updates(tags).get(name), last_step(work / SPOOL) + 1
             return f"{text} {name}" + (f" {100 * done // steps} %" if steps else "")
     return f"{text} waiting"

@@ -19,7 +19,7 @@ from diga.launch import SETTINGS
 from diga.launch.answers import without_password
 from diga.plan import StageRun
 
-PACKAGES = ("torch", "numpy", "ray", "mlflow", "pydantic", "pyarrow", "pillow")  # whose versions are tags
+PACKAGES = ("torch", "numpy", "ray", "mlflow", "pydantic", "pyarrow", "pillow")  # of which a tag says the versions
 WORDS = ("DIGA_HOME", "DIGA_DATA", "DIGA_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # of the environment
 LONGEST_DIFF = 400_000  # bytes of a change that is kept
 
@@ -41,8 +41,8 @@ def origin() -> dict[str, str]:
     revision = git("rev-parse", "--short=12", "HEAD")
     dirty = bool(revision) and bool(git("status", "--porcelain", "--untracked-files=no") or new_sources())
     code = {"code.sha": revision or "unknown", "code.dirty": str(dirty).lower(), "code.source": source()}
-    packages = {f"package.{name}": version(name) for name in PACKAGES}
-    return code | {"python": platform.python_version(), "platform": platform.platform()} | packages
+    packages = " ".join(f"{name}=={version(name)}" for name in PACKAGES)  # in one: a store reads tags one by one
+    return code | {"python": platform.python_version(), "platform": platform.platform(), "packages": packages}
 
 
 def artifacts() -> dict[str, str]:

@@ -234,7 +234,8 @@ class Tracker:
             "recipe": cell.recipe.name,
             "protocol": str(getattr(stages[-1].stage, "protocol", "")),
         }
-        linked = {f"stage.{s.name}": s.fingerprint for s in stages} | {f"steps.{s.name}": str(s.steps) for s in stages}
+        updates = json.dumps({stage.name: stage.steps for stage in stages})
+        linked = {f"stage.{stage.name}": stage.fingerprint for stage in stages} | {"steps": updates}
         key = [study.name, cell.row.label, str(cell.seed), stages[-1].fingerprint]
         name = f"{cell.row.label} seed {cell.seed}"
         run_id = self.run(f"diga/{study.name}", name, key, row | linked, params)

@@ -102,8 +102,19 @@ def _below(tags: Mapping[str, str], prefix: str) -> str:
 
 def _stages(tags: Mapping[str, str]) -> str:
     names = [k.removeprefix("stage.") for k in sorted(tags) if k.startswith("stage.")]
-    found = {name: [tags[f"stage.{name}"], whole(tags.get(f"steps.{name}"))] for name in names}
+    steps = updates(tags)
+    found = {name: [tags[f"stage.{name}"], steps.get(name)] for name in names}
     return json.dumps(found) if found else ""
+
+
+def updates(tags: Mapping[str, str]) -> dict[str, int | None]:
+    """Of each stage of a cell by its tags: one tag that has them all; in older stores each stage has its own."""
+    own = {k.removeprefix("steps."): whole(v) for k, v in tags.items() if k.startswith("steps.")}
+    try:
+        found = json.loads(tags.get("steps", "{}"))
+    except ValueError:
+        return own
+    return own | {str(k): whole(str(v)) for k, v in found.items()} if isinstance(found, dict) else own
 
 
 # --- as a table --------------------------------------------------------------------------
