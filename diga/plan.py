@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -14,6 +13,7 @@ from diga.data.domain import domain
 from diga.data.manifest import manifest
 from diga.errors import ConfigError, DataError
 from diga.identity import Digest, Use, facts, fingerprint_of
+from diga.processes import cores
 from diga.recipe import Recipe
 from diga.stage import Stage, refs
 
@@ -77,7 +77,7 @@ def digests(
             return of_file(data_root, name)
         found, labelled = domain(name, data_root), use != "unlabelled"
         split, seen = "val" if use == "val" else "train", partial(watch, f"{name} {use}")
-        files = manifest(found, split, labelled, cache_folder, seen, workers=os.cpu_count() or 1)
+        files = manifest(found, split, labelled, cache_folder, seen, workers=cores())
         meaning = found.layout.table.tobytes() if labelled else b""  # which train id a raw id is
         return hashlib.sha256(files.digest.encode() + meaning).hexdigest()[:32]
 

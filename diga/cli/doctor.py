@@ -16,6 +16,7 @@ from diga.cli.console import out
 from diga.cli.work import tracking_uri
 from diga.errors import DigaError, StorageError
 from diga.home import data_root, home
+from diga.processes import cores
 
 LEAST_FREE = 2 << 30  # bytes a study on the embedded benchmark should find
 
@@ -60,7 +61,7 @@ def devices() -> Iterator[Finding]:
     import torch
 
     memory = psutil.virtual_memory()
-    yield Finding("cores", "ok", str(os.cpu_count()))
+    yield Finding("cores", "ok", str(cores()))
     yield Finding("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("GPUs", "ok" if names else "note", ", ".join(names) or "none: everything runs on the CPU")

@@ -7,12 +7,12 @@ there is nothing to draw.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from diga.processes import cores
 from diga.report.evidence import Evidence
 from diga.report.figures import classes, curves, embedding, measures, pictures, settings, study, trials
 from diga.report.records import Records
@@ -93,7 +93,7 @@ def draw(known: Records, found: Evidence, folder: Path) -> tuple[list[Figure], d
     context = multiprocessing.get_context("fork")  # what is drawn need not travel: the children have it
     wanted = parts(known)
     order = sorted(range(len(wanted)), key=lambda place: wanted[place].name not in LONG)
-    with ProcessPoolExecutor(os.cpu_count(), context, _hold, (known, found, folder)) as crew:
+    with ProcessPoolExecutor(cores(), context, _hold, (known, found, folder)) as crew:
         captions = dict(zip(order, crew.map(_drawn, order), strict=True))
     drawn = [Figure(p.name, p.title, captions[i], p.kind) for i, p in enumerate(wanted) if captions[i]]
     return drawn, {part.title: part.lacking for i, part in enumerate(wanted) if not captions[i]}
