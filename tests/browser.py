@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.tiny import LONG
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
@@ -54,7 +56,7 @@ class Page:
         message = {"id": number, "method": method, "params": params}
         message |= {"sessionId": self.session} if self.session else {}
         os.write(self.write_end, json.dumps(message).encode() + b"\0")
-        for heard in self.heard(60):
+        for heard in self.heard(LONG):
             if heard.get("id") == number:
                 assert "error" not in heard, heard["error"]
                 return dict(heard["result"])
@@ -89,7 +91,7 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30) -> bool:
+    def until(self, expression: str, seconds: float = LONG) -> bool:
         """Whether an expression became true in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

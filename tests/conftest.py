@@ -40,7 +40,10 @@ VOID_ROWS = (0.0, 0.9, 0.2, 0.5, 0.0, 0.75)  # of the source images, from the to
 BRIEF = Pace(log=2, save=3, picture=2)
 
 
-CLUSTERS = ("test_deploy_cluster", "test_launch_nodes")  # several raylets each: two at once want more than two cores
+CLUSTERS = (  # of Ray, a dozen processes each: two at once, and a machine of two cores does not start either in time
+    *("test_cli_stopping", "test_deploy_cluster", "test_launch_killed", "test_launch_lost", "test_launch_nodes"),
+    *("test_launch_ray", "test_sweep_faults"),
+)
 
 
 def group(nodeid: str) -> str:

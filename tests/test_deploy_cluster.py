@@ -52,7 +52,9 @@ def services(folder: Path, verb: str, **more: str) -> None:
     paths = os.pathsep.join([str(Path(sys.executable).parent), str(binaries()), os.environ["PATH"]])
     environment = os.environ | {"DIGA_HOME": str(folder / "home"), "PATH": paths} | more
     words = ["bash", SCRIPT, verb, folder / "services"]
-    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=tiny.LONG
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

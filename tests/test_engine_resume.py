@@ -22,6 +22,7 @@ from diga.pipeline import Place
 from diga.recipe import override
 from diga.types import Pair
 from tests.conftest import Chain, differing, left_by, small, stage_run, told_by
+from tests.tiny import LONG
 
 STEPS, SAVE = 8, 3
 PACE = Pace(log=2, save=SAVE, picture=100)
@@ -84,7 +85,7 @@ def dead(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs, each named by the step at which it was killed; 0: in the midst of a checkpoint."""
     root = tmp_path_factory.mktemp("dead")
     words = [root, chain.place.home, chain.place.data, *(f"{k}={v}" for k, v in chain.folders.items())]
-    here = {"cwd": Path(__file__).parents[1], "capture_output": True, "text": True, "timeout": 120}
+    here = {"cwd": Path(__file__).parents[1], "capture_output": True, "text": True, "timeout": LONG}
     done = subprocess.run([sys.executable, "-m", "tests.test_engine_resume", *map(str, words)], **here)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     return root

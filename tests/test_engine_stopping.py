@@ -177,6 +177,7 @@ def worker(rank: int, folder: Path) -> None:
         found[f"asked {asks}"] = train(folder / f"asked-{asks}", own, asks)
         found[f"again {asks}"] = train(folder / f"asked-{asks}", Told(folder / "never"))
     torch.save(found, folder / f"found-{rank}.pt")
+    dist.barrier()  # who leaves first takes the connection of a slower one away
     dist.destroy_process_group()
 
 

@@ -101,6 +101,7 @@ def worker(rank: int, folder: Path, chain: Chain, device: torch.device = CPU) ->
     }
     parallel.barrier()
     torch.save(heard, folder / f"heard-{rank}.pt")
+    dist.barrier()  # who leaves first takes the connection of a slower one away
     dist.destroy_process_group()
 
 

@@ -40,16 +40,16 @@ def end(home: Path, ending: Ending, chance: random.Random) -> None:
     """Start the command, end it at a random moment after enough stages, and look what that leaves."""
     wanted = len(tiny.manifests(home)) + ending.stages
     process = tiny.spawn(home, *WORDS, *(["--inline"] if ending.inline else []))
-    assert tiny.until(lambda: process.poll() is not None or len(tiny.manifests(home)) >= wanted, 120)
+    assert tiny.until(lambda: process.poll() is not None or len(tiny.manifests(home)) >= wanted)
     time.sleep(chance.uniform(0, 0.7) if ending.stages else chance.uniform(2, 6))
     started, before = tiny.children(process.pid), tiny.marks(home)
     if ending.number == signal.SIGINT:
         os.killpg(process.pid, ending.number)  # as a terminal does: to all of them
     else:
         process.send_signal(ending.number)
-    code, said, errors = tiny.ended(process, 60)
+    code, said, errors = tiny.ended(process)
     assert code == ending.code, (said, errors)
-    assert tiny.until(lambda: not tiny.alive(started), 10), f"left: {tiny.alive(started)}"
+    assert tiny.until(lambda: not tiny.alive(started), 60), f"left: {tiny.alive(started)}"
     if ending.code > 0:
         told = "stopped; what was finished is kept, and the same command goes on from here"
         assert errors.strip().splitlines()[-1] == told

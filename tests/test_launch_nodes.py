@@ -80,7 +80,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         checkpoints = lambda: sorted(self.home.glob(f"stages/??/*.work*/{PRIVATE}/*.pt"))  # noqa: E731
-        assert tiny.until(checkpoints, 120)
+        assert tiny.until(checkpoints)
         time.sleep(self.moment)
         under = [pid for pid in self.pids if training(pid)]
         assert under, "the stage was over before the kill"
@@ -122,7 +122,7 @@ def test_a_job_is_submitted_and_joins_the_cluster_it_runs_on(nodes, tmp_path):
     words = ["job", "submit", "--address", f"http://{nodes.head_node.webui_url}", "--runtime-env-json", json.dumps(env)]
     command = [*tiny.DIGA, "run", "--recipe", str(tmp_path / "recipe.json"), "--workers", "1"]
     for _ in range(30):
-        done = subprocess.run([*RAY, *words, "--", *command], capture_output=True, text=True, timeout=150)
+        done = subprocess.run([*RAY, *words, "--", *command], capture_output=True, text=True, timeout=tiny.LONG)
         if "No available agent" not in done.stdout + done.stderr:
             break
         time.sleep(2)  # a head's agent may come up later than its dashboard
@@ -149,7 +149,7 @@ def test_a_store_that_a_node_does_not_see_is_refused_before_anything_starts(node
             import ray
 
             before = {node["NodeID"] for node in ray.nodes()}
-            assert tiny.until(lambda: {node["NodeID"] for node in ray.nodes() if node["Alive"]} - before, 40)
+            assert tiny.until(lambda: {node["NodeID"] for node in ray.nodes() if node["Alive"]} - before)
             with pytest.raises(StorageError, match=f"{place.store.root}: node 127.0.0.1 does not see this store"):
                 see_the_same(place)
         assert list(place.store.root.iterdir()) == []

@@ -48,4 +48,4 @@ def test_a_dead_owner_of_another_host_is_followed_within_ten_seconds(tmp_path):
     def taken() -> bool:
         return mine.try_take()
 
-    assert lease.PATIENCE <= until(taken, 20) <= 10
+    assert lease.PATIENCE <= until(taken) <= 10

@@ -119,7 +119,7 @@ def test_the_last_step_of_a_spool(tmp_path):
 def test_every_goes_on_until_the_block_ends():
     calls: list[float] = []
     with every(0.01, lambda: calls.append(time.monotonic())):
-        assert tiny.until(lambda: len(calls) > 3, 5)
+        assert tiny.until(lambda: len(calls) > 3)
     count = len(calls)
     time.sleep(0.05)
     assert len(calls) == count
@@ -133,9 +133,7 @@ class Server:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = tiny.free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -149,7 +147,7 @@ class Server:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-        assert tiny.until(listening, 90), (self.home / "server.log").read_text()
+        assert tiny.until(listening), (self.home / "server.log").read_text()
 
     def signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)
@@ -242,9 +240,7 @@ def test_a_server_that_is_away_for_a_while_and_one_that_never_comes_back(server,
 
 def test_no_server_from_the_start_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    uri = f"http://127.0.0.1:{tiny.free_port()}"
     start = time.monotonic()
     with pytest.raises(StorageError, match=uri):
         Tracker(uri, tmp_path)

@@ -47,7 +47,7 @@ def started() -> Iterator[Callable[..., multiprocessing.process.BaseProcess]]:
         process.join()
 
 
-def until(true: Callable[[], object], seconds: float = 10) -> float:
+def until(true: Callable[[], object], seconds: float = 600) -> float:
     """Wait until something is true; how long that took."""
     begun = time.monotonic()
     while not true():
@@ -206,7 +206,7 @@ def count_owners(base: Path, diary: Path, times: int) -> None:
     """Own the lease some times, and write down each beginning and end."""
     for _ in range(times):
         claim = Lease(base)
-        until(claim.try_take, 60)
+        until(claim.try_take)
         with claim.beating(), diary.open("ab", buffering=0) as file:
             file.write(b"(")
             time.sleep(0.002)

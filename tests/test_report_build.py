@@ -24,6 +24,7 @@ from diga.report.facts import Told
 from diga.report.replacing import VERSIONS
 from reports import per_class, table3
 from tests import make_records as make
+from tests import tiny
 
 HOSTILE = [
     "../x",
@@ -307,7 +308,7 @@ def test_a_report_is_a_matter_of_seconds(demo: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=tiny.LONG,
     )
     took = min(float(done.stdout), time.monotonic() - started)
     assert took < 20, f"{took:.1f} s"  # 5 s alone on a quiet core
@@ -329,6 +330,6 @@ def test_tables_compile(tmp_path: Path) -> None:
     (tmp_path / "t.tex").write_text(f"{head}\n\\begin{{document}}\n{body}\n\\end{{document}}\n", "ascii")
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     safe = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "openin_any": "p", "openout_any": "p"}
-    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, text=True, timeout=tiny.LONG)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "t.pdf").stat().st_size > 1000

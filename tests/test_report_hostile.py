@@ -22,6 +22,7 @@ from diga.report.build import write
 from diga.report.exchange import FORMULA
 from diga.report.table import Cell, Column, Row, Table
 from tests import make_records as make
+from tests import tiny
 
 NAMES = [
     *("a\nb", "a\r\nb", "a\rb", "\n", "\n=cmd", "tab\tand nul\x00", "bell\x07 and escape \x1b[31m", "\u2028line\u2029"),
@@ -200,7 +201,7 @@ def test_all_of_them_compile(tmp_path: Path) -> None:
     (tmp_path / "t.tex").write_text(text, "ascii")
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     safe = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "in"), "openin_any": "p", "openout_any": "p"}
-    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, timeout=tiny.LONG)
     assert done.returncode == 0, done.stdout.decode("latin1")[-2000:]
     assert {p.name for p in tmp_path.iterdir()} == {"in", "t.tex", "t.pdf", "t.aux", "t.log"}
 

@@ -17,6 +17,7 @@ from diga.report import asking, cells
 from diga.report.records import Records, client, records
 from reports import table3
 from tests import make_records as make
+from tests.tiny import free_port
 
 METRIC = f"{make.DOMAIN}/plain/last/miou"
 
@@ -142,12 +143,9 @@ def test_a_metric_that_nothing_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["http", "postgresql+psycopg", "mysql"])
 def test_a_server_that_is_down_is_told_at_once(kind: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"no answer: Connection refused \(start that server") as failure:
-        records(f"{kind}://me:hunter2@127.0.0.1:{port}/x", "demo")
+        records(f"{kind}://me:hunter2@127.0.0.1:{free_port()}/x", "demo")
     assert time.monotonic() - began < 10
     assert "hunter2" not in str(failure.value)
 

@@ -27,6 +27,7 @@ from diga.report.records import frame
 from diga.report.table import Cell, Table
 from reports import controls, label_free, quirks, table1, table2, table4, table5, table6, table7
 from tests import make_records as make
+from tests import tiny
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITERS: dict[str, Callable[[Table], str]] = {"md": markdown.table, "tex": latex.table, "csv": exchange.as_csv}
@@ -209,7 +210,7 @@ def test_tables_fit_a_paper_of_two_columns(tmp_path: Path) -> None:
     (tmp_path / "t.tex").write_text(f"{head}\n\\begin{{document}}\n{body}\n\\end{{document}}\n", "ascii")
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     safe = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "openin_any": "p", "openout_any": "p"}
-    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=safe, capture_output=True, text=True, timeout=tiny.LONG)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
 

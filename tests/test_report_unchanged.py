@@ -20,6 +20,7 @@ from diga.report.evidence import Evidence
 from diga.report.records import Records
 from diga.report.studio import Studio
 from tests import make_records as make
+from tests import tiny
 from tests.test_report_build import tree
 
 
@@ -259,5 +260,5 @@ def test_nothing_heavy_is_imported_for_it(store: str) -> None:
         "import json; print(json.dumps([m for m in ('mlflow', 'matplotlib', 'torch', 'sklearn') if m in sys.modules]))"
     )
     run = [sys.executable, "-c", code, store, str(Path(os.environ["DIGA_HOME"]) / "reports")]
-    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=tiny.LONG)
     assert json.loads(done.stdout) == []

@@ -67,7 +67,7 @@ def seen(place: Place) -> list[Tried]:
 def finished(place: Place, before: list[Tried], marks: dict[str, Any], **more: Any) -> list[Tried]:
     """The same command to its end, and that it kept all there was."""
     process = typed(place, **more)
-    process.join(120)
+    process.join(tiny.LONG)
     assert process.exitcode == 0
     tried = seen(place)
     assert [one.number for one in tried] == list(range(N))
@@ -115,7 +115,7 @@ def test_killed_at_a_random_moment(repeat: int, tmp_path: Path, unbroken: tuple[
     place = tiny.place(tmp_path)
     for _ in range(1 + repeat % 2):
         process, wanted = typed(place), lines(place) + chance.randrange(max(1, most - lines(place)))
-        assert tiny.until(lambda p=process, w=wanted: not p.is_alive() or lines(place) >= w, 120, 0.002)
+        assert tiny.until(lambda p=process, w=wanted: not p.is_alive() or lines(place) >= w, pause=0.002)
         time.sleep(chance.uniform(0, 0.03))
         process.kill()
         process.join()
@@ -172,7 +172,7 @@ POINTS: dict[str, Callable[[], None]] = {
 def test_killed_between_two_words(point: str, tmp_path: Path, unbroken: tuple[list[Tried], int]) -> None:
     place = tiny.place(tmp_path)
     process = typed(place, POINTS[point])
-    process.join(120)
+    process.join(tiny.LONG)
     assert process.exitcode == 9
     before, marks = seen(place), tiny.marks(place.home)
     assert told_of(finished(place, before, marks)) == told_of(unbroken[0])
@@ -190,7 +190,7 @@ def test_killed_between_a_rungs_value_and_its_verdict(number: int, tmp_path: Pat
     place, note = tiny.place(tmp_path), optuna.storages.JournalStorage.set_trial_intermediate_value
     point = at_call(optuna.storages.JournalStorage, "set_trial_intermediate_value", number, note)
     process = typed(place, point, rungs=3)
-    process.join(120)
+    process.join(tiny.LONG)
     assert process.exitcode == 9
     tried = finished(place, seen(place), tiny.marks(place.home), rungs=3)
     assert told_of(tried) == told_of(by_rungs)
@@ -224,9 +224,9 @@ def test_a_search_that_is_stopped_says_so_and_goes_on(
 
     process = FORK.Process(target=work)
     process.start()
-    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 3, 120, 0.01)
+    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 3, pause=0.01)
     os.kill(process.pid or 0, number)
-    process.join(30)
+    process.join(tiny.LONG)
     assert process.exitcode == code
     assert "the same command goes on from here" in (tmp_path / "errors").read_text()
     statuses = {r.data.tags["trial"]: r.data.tags["status"] for r in tiny.runs(tiny.client(place), "diga/s", "trial")}
@@ -254,13 +254,13 @@ def test_killed_twice_by_ray_tune(tmp_path: Path) -> None:
     for _ in range(2):
         wanted = len(tiny.manifests(place.home)) + 2
         process = tiny.spawn(place.home, *words)
-        assert tiny.until(lambda p=process, w=wanted: p.poll() is not None or len(tiny.manifests(place.home)) >= w, 240)
+        assert tiny.until(lambda p=process, w=wanted: p.poll() is not None or len(tiny.manifests(place.home)) >= w)
         time.sleep(chance.uniform(0, 1))
         started = tiny.children(process.pid)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        assert tiny.until(lambda s=started: not tiny.alive(s), 20), f"left: {tiny.alive(started)}"
+        assert tiny.until(lambda s=started: not tiny.alive(s), 60), f"left: {tiny.alive(started)}"
         assert before.items() <= tiny.marks(place.home).items()
         before = tiny.marks(place.home)
     code, said, errors = tiny.diga(place.home, *words)

@@ -59,10 +59,10 @@ def tried(place: Place, url: str) -> list[Tried]:
 def test_two_drivers_share_a_sweep_and_its_server_is_restarted(server: Server, tmp_path: Path) -> None:
     place = tiny.place(tmp_path)
     drivers = [driver(place, server.url) for _ in range(2)]  # both make the tables
-    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 16 or not any(d.is_alive() for d in drivers), 120)
+    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 16 or not any(d.is_alive() for d in drivers))
     server.control("-m", "fast", "restart")
     for one in drivers:
-        one.join(240)
+        one.join(tiny.LONG)
     assert [one.exitcode for one in drivers] == [0, 0]
     took = [list(map(int, path.read_text().split())) for path in place.home.glob("took-*")]
     assert len(took) == 2
@@ -83,12 +83,12 @@ def test_a_driver_that_dies_is_followed_by_the_other(server: Server, tmp_path: P
     """Killed with a trial in its hands; typed again there are exactly so many."""
     place = tiny.place(tmp_path)
     first = driver(place, server.url)
-    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 6, 120, 0.01)
+    assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 6, pause=0.01)
     first.kill()
     first.join()
     before = tried(place, server.url)
     heir = driver(place, server.url)
-    heir.join(240)
+    heir.join(tiny.LONG)
     assert heir.exitcode == 0
     found = tried(place, server.url)
     assert [one.number for one in found] == list(range(N))

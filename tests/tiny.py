@@ -46,6 +46,7 @@ KNOBS = Knobs(
     source_train=6, source_val=0, target_train=6, target_val=4, third_train=0, third_val=0, height=32, width=64
 )
 DIGA = [sys.executable, "-c", "from diga.cli import main; main()"]
+LONG = 900.0  # seconds until what should come is called missing: no figure, for a machine may be slow and busy
 
 
 @functools.cache
@@ -112,7 +113,7 @@ def diga(home: Path, *words: str, **more: str) -> tuple[int, str, str]:
     return ended(spawn(home, *words, **more))
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], seconds: float = LONG) -> tuple[int, str, str]:
     """Exit code and what was said by the time it ended; it is killed if it does not."""
     try:
         said, errors = process.communicate(timeout=seconds)
@@ -161,7 +162,7 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-def until(true: Any, seconds: float, pause: float = 0.05) -> bool:
+def until(true: Any, seconds: float = LONG, pause: float = 0.05) -> bool:
     """Whether something became true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
