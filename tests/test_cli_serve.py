@@ -62,7 +62,7 @@ def test_both_pages_are_served_on_loopback_until_told_to_stop(tmp_path, number):
             os.killpg(process.pid, signal.SIGKILL)
     assert code == 128 + number
     assert "Traceback" not in errors
-    assert tiny.until(lambda: not tiny.alive(started))
+    assert tiny.until(lambda: not tiny.alive(started), tiny.SOON)
 
 
 # --- what is on the pages ----------------------------------------------------------------
@@ -79,7 +79,7 @@ def served(home: Path, *words: str) -> Iterator[tuple[str, str]]:
         yield f"http://127.0.0.1:{page}", f"http://127.0.0.1:{reports}"
     finally:
         process.send_signal(signal.SIGTERM)
-        tiny.ended(process, 30)
+        tiny.ended(process)
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_a_server_that_is_down_is_a_warning_and_reports_are_served(tmp_path: Pat
     assert process.stdout.readline().split() == ["MLflow", server]
     assert fetched(f"http://127.0.0.1:{port}/demo/report.md") == "# Demo\n"
     process.send_signal(signal.SIGINT)
-    code, _, errors = tiny.ended(process, 30)
+    code, _, errors = tiny.ended(process)
     assert code == 130
     assert f"warning: {server}: no answer" in errors
     assert "Traceback" not in errors

@@ -49,7 +49,7 @@ def end(home: Path, ending: Ending, chance: random.Random) -> None:
         process.send_signal(ending.number)
     code, said, errors = tiny.ended(process)
     assert code == ending.code, (said, errors)
-    assert tiny.until(lambda: not tiny.alive(started), 60), f"left: {tiny.alive(started)}"
+    assert tiny.until(lambda: not tiny.alive(started), tiny.SOON), f"left: {tiny.alive(started)}"
     if ending.code > 0:
         told = "stopped; what was finished is kept, and the same command goes on from here"
         assert errors.strip().splitlines()[-1] == told

@@ -27,15 +27,21 @@ def test_a_node_that_does_not_start_in_time_is_worth_another_try(monkeypatch):
     import ray
 
     tries: list[str] = []
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
     def late(where, **how):
         tries.append(where)
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", ray.__file__])
         raise Exception("The current node timed out during startup. This could happen because of an overload.")
 
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(TemporaryError, match=r"Ray at this machine: The current node timed out.*less busy"):
         connect(None, 1)
     assert tries == ["local"] * STARTS
+    assert other.poll() is None, "what is not Ray's is left alone"
+    other.kill()
+    other.wait()
+    assert tiny.until(lambda: not tiny.alive(tiny.children(os.getpid())), tiny.SOON)
 
 
 @pytest.mark.slow
@@ -133,4 +139,4 @@ def test_a_head_that_is_gone_is_one_line_and_the_same_command_goes_on(tmp_path):
     line = errors.splitlines()[-1]
     assert line.startswith("error: Ray at 127.0.0.1:")
     assert line.endswith("its head is gone (what was finished is kept, and the same command goes on from here)")
-    assert tiny.until(lambda: not tiny.alive(started), 60), f"left: {tiny.alive(started)}"
+    assert tiny.until(lambda: not tiny.alive(started), tiny.SOON), f"left: {tiny.alive(started)}"

@@ -147,12 +147,12 @@ def test_a_stop_saves_whatever_step_workers_of_a_cluster_are_at(address, tmp_pat
     spools = lambda: list(place.home.glob(f"stages/??/*.work*/{SPOOL}"))  # noqa: E731
     assert tiny.until(lambda: process.poll() is not None or spools())
     os.kill(process.pid, signal.SIGINT)
-    code, said, errors = tiny.ended(process, 30)
+    code, said, errors = tiny.ended(process)
     assert code == 130, (said, errors)
     for spool in spools():
         kept = max(int(p.name.split(".")[0]) for p in (spool.parent / PRIVATE).glob("*.pt"))
         assert kept == last_step(spool) + 1 < 3000
-    assert tiny.until(lambda: not working("ray::warm_up", "ray::RayTrainWorker"), 60)
+    assert tiny.until(lambda: not working("ray::warm_up", "ray::RayTrainWorker"), tiny.SOON)
     assert not list(place.store.root.glob(".stop-*"))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -220,6 +222,37 @@ def test_hostile_names_stay_inside_and_come_back_as_they_were(tmp_path):
     assert listing(tmp_path, place.home) | {p.name for p in Path.cwd().iterdir()} == outside
     written = {p.name for p in (place.home / "mlflow-artifacts").iterdir()}
     assert written == {slug(f"diga/{name}")}
+
+
+@pytest.mark.parametrize(
+    ("takes", "records", "told", "seconds"),
+    [
+        (0.6, 4, 4, 2.4),  # slow, and it goes on taking: longer than HASTE, and all of them
+        (600.0, 4, 0, 1.5),  # it hangs: HASTE
+        (0.6, 99, None, 4.0),  # too many to wait for: LAST
+    ],
+)
+def test_a_stopped_launch_waits_as_long_as_records_are_taken(tmp_path, monkeypatch, takes, records, told, seconds):
+    monkeypatch.setattr(mirror, "HASTE", 1.5)
+    monkeypatch.setattr(mirror, "LAST", 4.0)
+    monkeypatch.setattr(mirror, "COPY", 60.0)
+    stopped = mirror.Mirror(cast(Any, None), tiny.place(tmp_path), [], {})
+    over = threading.Event()
+
+    def tell(fingerprint, state):
+        over.wait(takes)
+        stopped._told[fingerprint] = state
+
+    monkeypatch.setattr(stopped, "_tell", tell)
+    for number in range(records):
+        stopped.note(f"{number:02}", mirror.State("stopped"))
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), stopped.telling():
+        raise KeyboardInterrupt
+    took, behind = time.monotonic() - begun, stopped.behind()
+    over.set()  # the thread that still tells ends
+    assert seconds <= took < seconds + 60
+    assert 0 < behind < records if told is None else behind == records - told
 
 
 def listing(folder: Path, but: Path) -> set[str]:

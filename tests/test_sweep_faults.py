@@ -260,7 +260,7 @@ def test_killed_twice_by_ray_tune(tmp_path: Path) -> None:
         assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        assert tiny.until(lambda s=started: not tiny.alive(s), 60), f"left: {tiny.alive(started)}"
+        assert tiny.until(lambda s=started: not tiny.alive(s), tiny.SOON), f"left: {tiny.alive(started)}"
         assert before.items() <= tiny.marks(place.home).items()
         before = tiny.marks(place.home)
     code, said, errors = tiny.diga(place.home, *words)

@@ -46,7 +46,8 @@ KNOBS = Knobs(
     source_train=6, source_val=0, target_train=6, target_val=4, third_train=0, third_val=0, height=32, width=64
 )
 DIGA = [sys.executable, "-c", "from diga.cli import main; main()"]
-LONG = 900.0  # seconds until what should come is called missing: no figure, for a machine may be slow and busy
+LONG = 600.0  # seconds until what should come is called missing: no figure, for a machine may be slow and busy
+SOON = 30.0  # seconds in which what a driver started has gone: Ray's own agents, left alone, go after a minute
 
 
 @functools.cache

@@ -122,19 +122,28 @@ def connect(address: str | None, cpus: int | None) -> None:
         raise StorageError(where, why.splitlines()[0], ANSWERS) from failure
 
 
-def start(init: Callable[[], object]) -> None:
-    """Start a cluster of this process's own, again where its node was not there in time: Ray says no more than that."""
+def start(init: Callable[[], object]) -> object:
+    """Start a cluster of this process's own, and once more, up to STARTS times, where its node was not there in time.
+
+    Ray raises a bare Exception for that, and leaves what it had started.
+    """
+    import ray
+
+    ours = str(Path(ray.__file__).parent)  # in the command of all that Ray starts, and of no other thread's
     for left in reversed(range(STARTS)):
         before = set(psutil.Process().children(recursive=True))
         try:
-            init()
-            return
+            return init()
         except Exception as failure:
-            if type(failure) is not Exception or not left:
+            if type(failure) is not Exception:
                 raise
-        for process in set(psutil.Process().children(recursive=True)) - before:
-            with suppress(psutil.NoSuchProcess):  # it has ended
-                process.kill()
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with suppress(psutil.NoSuchProcess):  # it has ended
+                    if ours in " ".join(process.cmdline()):
+                        process.kill()
+            if not left:
+                raise
+    return None
 
 
 def facts_of(ray: Any) -> dict[str, str]:

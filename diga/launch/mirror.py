@@ -20,8 +20,8 @@ from diga.plan import StageRun
 from diga.study import Cell, Study
 
 COPY = 3.0  # seconds between two copies of losses to MLflow
-PATIENCE = 60.0  # seconds a finished launch waits for MLflow to take one more record of the rest
-HASTE = 4.0  # seconds an interrupted one does
+PATIENCE = 60.0  # seconds without a record taken after which a finished launch gives MLflow up
+HASTE, LAST = 4.0, 20.0  # the same of an interrupted one, and seconds in all: a cluster's manager kills it after 30
 Cells = list[tuple[Cell, list[StageRun]]]
 
 
@@ -71,16 +71,18 @@ class Mirror:
         """Tell MLflow while the block runs, and what is left afterwards, for as long as it takes one record in time."""
         thread = threading.Thread(target=self._tell_all, daemon=True, name="mirror")
         thread.start()
-        patience = HASTE
+        patience, longest = HASTE, LAST
         try:
             yield
-            patience = PATIENCE
+            patience, longest = PATIENCE, float("inf")
         finally:
-            self._taken = time.monotonic()
             self._leave.set()
-            while thread.is_alive() and (left := self._taken + patience - time.monotonic()) > 0:
-                thread.join(left)
-            self._given_up = True
+            self._taken = over = time.monotonic()
+            try:
+                while thread.is_alive() and (end := min(self._taken + patience, over + longest)) > time.monotonic():
+                    thread.join(max(0.0, end - time.monotonic()))
+            finally:
+                self._given_up = True
 
     def behind(self) -> int:
         """Stages whose records MLflow has not."""
@@ -99,6 +101,8 @@ class Mirror:
         """Tell what is new; at the first refusal leave the rest, and begin with the others next time."""
         for fingerprint in sorted(self.wanted.copy(), key=lambda f: self._missed[f]):
             state = self.wanted[fingerprint]
+            if self._given_up:
+                return
             if self._told.get(fingerprint) == state and state.word != "running":
                 continue
             try:

@@ -28,7 +28,7 @@ from diga.space import Changes, Explored, Space
 from diga.sweep import COMPUTE, Sweep, ranked
 
 TELLING = 3.0  # seconds between two rounds to MLflow
-PATIENCE = 60.0  # seconds a finished search waits for MLflow to take the rest
+PATIENCE = 60.0  # seconds without a record taken after which a finished search gives MLflow up
 
 Hands = Callable[[Course], None]  # what carries trials out until there are none left
 
@@ -108,8 +108,11 @@ class Search:
             mirror.sync(self.ledger.tried())
 
     def _tell_all(self, mirror: TrialMirror) -> None:
-        tried, deadline = self.ledger.tried(), time.monotonic() + PATIENCE
-        while mirror.sync(tried) and time.monotonic() < deadline:
+        tried = self.ledger.tried()
+        left, deadline = len(tried) + 1, 0.0
+        while (rest := mirror.sync(tried)) and (rest < left or time.monotonic() < deadline):
+            if rest < left:
+                left, deadline = rest, time.monotonic() + PATIENCE
             time.sleep(0.5)
         self.trouble = mirror.trouble
 

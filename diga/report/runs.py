@@ -90,7 +90,7 @@ def whole(text: str | None) -> int | None:
 def _names(text: str) -> list[str]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [str(name) for name in found] if isinstance(found, list) else []
 
@@ -108,11 +108,11 @@ def _stages(tags: Mapping[str, str]) -> str:
 
 
 def updates(tags: Mapping[str, str]) -> dict[str, int | None]:
-    """Of each stage of a cell by its tags: one tag that has them all; in older stores each stage has its own."""
+    """Updates of each stage of a cell; older stores have a tag a stage."""
     own = {k.removeprefix("steps."): whole(v) for k, v in tags.items() if k.startswith("steps.")}
     try:
         found = json.loads(tags.get("steps", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets
         return own
     return own | {str(k): whole(str(v)) for k, v in found.items()} if isinstance(found, dict) else own
 
