@@ -19,7 +19,7 @@ from diga.launch.studies import last_step
 from diga.recipe import dumps
 from tests import tiny
 
-STEPS = 400
+STEPS = 200
 
 
 def started(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
