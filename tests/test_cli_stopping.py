@@ -19,8 +19,6 @@ from diga.launch.studies import last_step
 from diga.recipe import dumps
 from tests import tiny
 
-STEPS = 200
-
 
 def started(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
     """A launch whose training has told its first losses."""
@@ -37,9 +35,9 @@ def written(folder: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(tmp_path, workers):
-    place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=STEPS)
+@pytest.mark.parametrize(("workers", "steps"), [(0, 400), (2, 200)])  # long enough to be met by a signal
+def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(tmp_path, workers, steps):
+    place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=steps)
     words = ["--workers", str(workers)] if workers else []
     process = started(place.home, recipe, *words)
     process.send_signal(signal.SIGTERM if workers else signal.SIGINT)
@@ -50,17 +48,17 @@ def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(
     (spool,) = place.home.glob(f"stages/??/*.work*/{SPOOL}")
     told, step = spool.read_bytes(), last_step(spool)
     kept = max((spool.parent / PRIVATE).glob("*.pt"))
-    assert int(kept.name.split(".")[0]) == step + 1 < STEPS, "nothing it did is done again"
+    assert int(kept.name.split(".")[0]) == step + 1 < steps, "nothing it did is done again"
     assert not list(place.store.root.glob(".stop-*"))
     code, _, errors = tiny.diga(place.home, "run", "--recipe", str(recipe), *words)
     assert (code, errors) == (0, "")
     (spool,) = (p for p in place.home.glob(f"stages/??/*/{SPOOL}") if '"loss/source"' in p.read_text())
     assert spool.read_bytes().startswith(told)
-    assert [json.loads(line)["step"] for line in spool.read_text().splitlines()] == list(range(STEPS))
+    assert [json.loads(line)["step"] for line in spool.read_text().splitlines()] == list(range(steps))
     if not workers:  # of several workers see test_engine_stopping
         (tmp_path / "calm").mkdir()
         calm = tiny.place(tmp_path / "calm")
-        tiny.launch(tiny.study(("tiny", tiny.recipe(train__plan__steps=STEPS))), calm)
+        tiny.launch(tiny.study(("tiny", tiny.recipe(train__plan__steps=steps))), calm)
         assert tiny.digests(place.home) == tiny.digests(calm.home)
 
 

@@ -14,6 +14,8 @@ from diga.pipeline import Place
 from diga.plan import StageRun, digests, stage_runs
 from diga.prospect import Prospect, prospect, reaching
 
+LEARNT = "as many go on as of settings drawn at random; a sampler that learns makes later ones better, and more go on"
+
 
 def plan_sweep(typed: Typed, gpus: int, budget: float | None) -> None:
     """Print a sweep's plan.  Raises StorageError where it takes more than the budget, or where nobody can say."""
@@ -66,6 +68,7 @@ def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table
         comes = " → ".join(f"{n:.3g}" for n in reaching(found.sweep))
         rungs = " → ".join(map(str, found.sweep.halving.rungs))
         ways.append((f"and rungs: {comes} trials to {rungs} updates", steps.pruned, time.pruned))
+        shown.caption = LEARNT if found.sweep.halving.ends else None
     if confirm := found.sweep.confirm:
         what = f"confirmation: {confirm.top} trials and the default, {len(confirm.seeds)} seeds each"
         ways.append((what, steps.confirming, time.confirming))
