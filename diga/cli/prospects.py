@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Column, Table
 
 from diga.cli.console import out
+from diga.cli.look import dimensions_of
 from diga.cli.searching import Declared, Typed, declared
 from diga.cli.words import spoken
 from diga.errors import StorageError
@@ -26,7 +27,7 @@ def plan_sweep(typed: Typed, gpus: int, budget: float | None) -> None:
     chain = stage_runs(found.sweep.base, digest)
     common = shared(chain, found.explored, digest)
     past = Forecast([chain], Past.read(place.store.root))
-    out.print(of_space(found))
+    out.print(dimensions_of(f"{found.sweep.name}: {found.sweep.trials} trials", found.sweep.dimensions))
     tell_chain(chain, common, past)
     steps = prospect(found.sweep, chain, common, lambda run: float(run.steps))
     time = prospect(found.sweep, chain, common, lambda run: past.estimates[run.fingerprint].seconds or 0.0)
@@ -38,15 +39,6 @@ def plan_sweep(typed: Typed, gpus: int, budget: float | None) -> None:
     left = time.planned - there + time.confirming
     tell_wall(found, left, gpus)
     keep_to(typed.space, left / 3600, budget, bool(unknown))
-
-
-def of_space(found: Declared) -> Table:
-    """A line a parameter."""
-    shown = Table("parameter", "range", "under", title=f"{found.sweep.name}: {found.sweep.trials} trials")
-    for d in found.sweep.dimensions:
-        under = "; ".join(f"{path}: {', '.join(map(str, some))}" for path, some in d.when.items())
-        shown.add_row(d.path, d.told(), under)
-    return shown
 
 
 def tell_chain(chain: list[StageRun], common: frozenset[str], past: Forecast) -> None:
