@@ -42,7 +42,7 @@ BRIEF = Pace(log=2, save=3, picture=2)
 
 CLUSTERS = (  # of Ray, a dozen processes each: two at once, and a machine of two cores does not start either in time
     *("test_cli_stopping", "test_deploy_cluster", "test_launch_killed", "test_launch_lost", "test_launch_nodes"),
-    *("test_launch_ray", "test_sweep_faults"),
+    *("test_launch_ray", "test_sweep_killed"),
 )
 
 
