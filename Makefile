@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 SEEDS ?= 3
-INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt# what is imported is compiled then
+INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+COMPILE = $(BIN)/python -m compileall -qq -j 0 .venv/lib diga || true# some packages hold text that is no Python
 
 .PHONY: demo test check bench docs clean
 
@@ -39,10 +40,12 @@ docs: .venv/platform ## the README's table and pictures, from the last report of
 	$(PYTHON) -m venv .venv
 	$(INSTALL) torch
 	$(INSTALL) --editable .
+	$(COMPILE)
 	touch $@
 
 .venv/tools: .venv/platform
 	$(INSTALL) --editable ".[dev]"
+	$(COMPILE)
 	touch $@
 
 clean: ## what was installed, not what was computed
