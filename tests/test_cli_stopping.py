@@ -40,8 +40,10 @@ def test_a_signal_saves_at_the_step_it_meets_and_the_same_command_goes_on_there(
     place, recipe = tiny.place(tmp_path), written(tmp_path, train__plan__steps=steps)
     words = ["--workers", str(workers)] if workers else []
     process = started(place.home, recipe, *words)
+    sent = time.monotonic()
     process.send_signal(signal.SIGTERM if workers else signal.SIGINT)
     code, _, errors = tiny.ended(process)
+    assert time.monotonic() - sent < 30, "as docs/cluster.md says"
     assert code == (143 if workers else 130)
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors

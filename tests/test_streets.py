@@ -21,6 +21,7 @@ from diga.data.labels import CLASSES, COLOURS, RAW_IDS
 from diga.data.streets import DEFAULTS, Knobs, make, render, sheet
 from diga.data.tree import sweep
 from diga.errors import ConfigError, StorageError
+from tests.tiny import LONG
 
 PROMISED = frozenset(range(19)) - {canvas.TRAIN}
 VOID = 255
@@ -213,7 +214,7 @@ def test_a_killed_run_leaves_no_finished_tree_and_the_next_one_cleans_up(town: P
     root = tmp_path / "streets"
     code = f"from diga.data.streets import *; from pathlib import Path; make(Path({str(root)!r}), Knobs())"
     run = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + LONG
     while len(list(tmp_path.rglob("*.png"))) < 5:
         assert run.poll() is None
         assert time.monotonic() < deadline

@@ -111,6 +111,7 @@ def connect(address: str | None, cpus: int | None) -> None:
         if address:
             ray.init(address=address, runtime_env=workers, **quiet)
         else:
+            # "local", else it joins any
             start(partial(ray.init, "local", num_cpus=cpus, include_dashboard=False, resources={SLOT: 1}, **quiet))
             keep_secret(Path.home() / ".ray" / "auth_token")
     except Exception as failure:

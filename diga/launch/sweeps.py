@@ -108,11 +108,12 @@ class Search:
             mirror.sync(self.ledger.tried())
 
     def _tell_all(self, mirror: TrialMirror) -> None:
-        tried = self.ledger.tried()
-        left, deadline = len(tried) + 1, 0.0
-        while (rest := mirror.sync(tried)) and (rest < left or time.monotonic() < deadline):
+        tried, left, deadline = self.ledger.tried(), float("inf"), 0.0
+        while rest := mirror.sync(tried):
             if rest < left:
                 left, deadline = rest, time.monotonic() + PATIENCE
+            elif time.monotonic() >= deadline:
+                break
             time.sleep(0.5)
         self.trouble = mirror.trouble
 

@@ -88,11 +88,16 @@ def whole(text: str | None) -> int | None:
 
 
 def _names(text: str) -> list[str]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
+    found = _parsed(text)
     return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _parsed(text: str) -> Any:
+    """A tag's JSON; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # brackets in brackets
+        return None
 
 
 def _below(tags: Mapping[str, str], prefix: str) -> str:
@@ -110,10 +115,7 @@ def _stages(tags: Mapping[str, str]) -> str:
 def updates(tags: Mapping[str, str]) -> dict[str, int | None]:
     """Updates of each stage of a cell; older stores have a tag a stage."""
     own = {k.removeprefix("steps."): whole(v) for k, v in tags.items() if k.startswith("steps.")}
-    try:
-        found = json.loads(tags.get("steps", "{}"))
-    except (ValueError, RecursionError):  # brackets in brackets
-        return own
+    found = _parsed(tags.get("steps", "{}"))
     return own | {str(k): whole(str(v)) for k, v in found.items()} if isinstance(found, dict) else own
 
 
