@@ -9,11 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from diga.data.domain import domain
-from diga.data.manifest import manifest
 from diga.errors import ConfigError, DataError
 from diga.identity import Digest, Use, facts, fingerprint_of
-from diga.processes import cores
 from diga.recipe import Recipe
 from diga.stage import Stage, refs
 
@@ -70,6 +67,9 @@ def digests(
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Digest:
     """Digests of domains under a data root, each read once; `watch` hears what is read, images done and in all."""
+    from diga.data.domain import domain  # a fifth of `diga --help`, which reads no image
+    from diga.data.manifest import manifest
+    from diga.processes import cores
 
     @cache
     def digest(name: str, use: Use) -> str:

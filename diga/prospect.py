@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
@@ -50,13 +51,17 @@ def _varies(own: Sequence[StageRun], sweep: Sweep) -> bool:
 def reaching(sweep: Sweep) -> list[float]:
     """How many trials are expected to come to each rung, in an order that chance has made.
 
-    Of i trials that have come to a rung one in eta goes on, and the best so far always does (Optuna's successive
-    halving): the i-th goes on with a chance of max(1, i // eta) / i.
+    Of each eta in turn one goes on.  Without turns, of i trials that have come to a rung one in eta goes on, and the
+    best so far always does (Optuna's successive halving): the i-th with a chance of max(1, i // eta) / i.
     """
-    assert sweep.halving
+    halving = sweep.halving
+    assert halving
     found = [float(sweep.trials)]
-    for _ in sweep.halving.rungs[1:]:
-        found.append(_going_on(found[-1], sweep.halving.eta) if sweep.halving.ends else found[-1])
+    for rung in range(1, len(halving.rungs)):
+        if halving.in_turn:
+            found.append(float(math.ceil(sweep.trials / halving.eta**rung)))
+        else:
+            found.append(_going_on(found[-1], halving.eta) if halving.ends else found[-1])
     return found
 
 

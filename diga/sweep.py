@@ -41,12 +41,15 @@ class Objective(Declared):
 
 
 class Halving(Declared):
-    """Asynchronous successive halving: which stage is shortened, to how many updates, and one in how many goes on."""
+    """Successive halving: which stage is shortened, to how many updates, and one in how many goes on."""
 
     stage: str
     rungs: tuple[int, ...] = Field(min_length=2, description="updates of that stage, the whole plan's last")
     eta: int = Field(ge=2)
     ends: bool = Field(True, description="whether it ends trials, or scores its rungs alone")
+    in_turn: bool = Field(
+        False, description="of each eta in turn the best goes on; else whoever is among the best so far"
+    )
 
     def updates(self, recipe: Recipe) -> int:
         """Of a recipe's stage, carried out whole."""
@@ -192,7 +195,7 @@ def with_source(base: Recipe) -> Recipe:
     return override(base, {f"{base.needed()[-1]}.domains": [*domains, *more]}) if more else base
 
 
-def halving(base: Recipe, rungs: int, eta: int, ends: bool = True) -> Halving:
+def halving(base: Recipe, rungs: int, eta: int, ends: bool = True, in_turn: bool = False) -> Halving:
     """Rungs of the last training stage: its plan's updates divided by eta, again and again.
 
     Raises ConfigError where the first would be less than one update, or where nothing trains.
@@ -205,7 +208,8 @@ def halving(base: Recipe, rungs: int, eta: int, ends: bool = True) -> Halving:
     if steps // eta ** (rungs - 1) < 1 or rungs < 2:
         what = f"{rungs} rungs of {steps} updates, each a part in {eta} of the next"
         raise ConfigError("--rungs", what, "two rungs at least, the first with an update")
-    return Halving(stage=stages[-1], rungs=tuple(steps // eta**i for i in reversed(range(rungs))), eta=eta, ends=ends)
+    updates = tuple(steps // eta**i for i in reversed(range(rungs)))
+    return Halving(stage=stages[-1], rungs=updates, eta=eta, ends=ends, in_turn=in_turn)
 
 
 def confirm(text: str | None, seed: int) -> Confirm | None:

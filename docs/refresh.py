@@ -20,18 +20,18 @@ OFFLINE = ("--disable-background-networking", "--disable-component-update", "--d
 
 
 def refresh() -> None:
-    """Copy table and figures of the study `table3`, and the benchmark's contact sheet."""
-    report = home() / "reports" / "table3"
+    """Copy table and figures of the study `demo`, and the benchmark's contact sheet."""
+    report = home() / "reports" / "demo"
     if not (report / "tables" / "table3.md").exists():
         raise StorageError(report, "no report there", "`make demo` writes it")
     for name in FIGURES:
-        shutil.copyfile(report / "figures" / name, DOCS / f"table3_{name}")
-    screenshot(report / "index.html", DOCS / "table3_page.png")
+        shutil.copyfile(report / "figures" / name, DOCS / f"demo_{name}")
+    screenshot(report / "index.html", DOCS / "demo_page.png")
     sheet(data_root() / "streets", DOCS / "streets_sheet.png")
     table = (report / "tables" / "table3.md").read_text("utf8").strip()
-    pictures = "![Validation images, truth, and what each row makes of them](docs/table3_samples.png)"
-    if (DOCS / "table3_page.png").exists():
-        pictures += "\n\n![The report's page in a browser](docs/table3_page.png)"
+    pictures = "![Validation images, truth, and what each row makes of them](docs/demo_samples.png)"
+    if (DOCS / "demo_page.png").exists():
+        pictures += "\n\n![The report's page in a browser](docs/demo_page.png)"
     readme = DOCS.parent / "README.md"
     head, rest = readme.read_text("utf8").split(BEGIN)
     _, tail = rest.split(END)

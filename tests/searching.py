@@ -119,6 +119,7 @@ def sweep(trials: int, function: Space = space, whole: Recipe | None = None, run
     """A declaration; halving by 2 if there are rungs."""
     whole = whole or base()
     names, ends = more.pop("objectives", ("target",)), more.pop("ends", True)
+    in_turn = more.pop("in_turn", False)
     values: dict[str, Any] = {
         "name": "s",
         "space": "tests.space",
@@ -126,7 +127,7 @@ def sweep(trials: int, function: Space = space, whole: Recipe | None = None, run
         "dimensions": explored(function, whole, "space").dimensions,
         "objectives": tuple(objective(name, whole) for name in names),
         "trials": trials,
-        "halving": halving(whole, rungs, 2, ends) if rungs else None,
+        "halving": halving(whole, rungs, 2, ends, in_turn) if rungs else None,
     }
     return Sweep(**(values | more))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diga.differences import fields
 from diga.errors import DataError
 from diga.methods.adversarial import AdversarialWarmUp
 from diga.pipeline import Place
@@ -21,6 +22,7 @@ from diga.sweep import TABLES as SWEEP_TABLES
 from experiments import (
     controls,
     ddb_studies,
+    demo,
     diga,
     generalization,
     gta5_cityscapes,
@@ -218,3 +220,22 @@ def test_a_row_without_a_judge_differs_from_its_own_in_the_judges_weight_alone()
 def test_the_matched_row_takes_as_much_work_as_warm_up() -> None:
     warm_up, source = diga.WARM_UP.steps * controls.WARM_UP_WORK, controls.MATCHED.steps * controls.SOURCE_WORK
     assert warm_up - controls.SOURCE_WORK < source <= warm_up
+
+
+# --- the demo --------------------------------------------------------------------------------
+
+
+def test_the_demo_is_table_3_with_half_the_updates() -> None:
+    whole, half = diga.table3((3, 4)), demo.demo((3, 4))
+    assert [(r.label, r.components, r.parent) for r in half.rows] == [
+        (r.label, r.components, r.parent) for r in whole.rows
+    ]
+    assert half.seeds == (3, 4) and half.name == "demo"
+    for row, other in zip(half.rows, whole.rows, strict=True):
+        own, told = fields(row.recipe), fields(other.recipe)
+        changed = {path: (told[path], own[path]) for path in own if path != "name" and own[path] != told[path]}
+        assert changed == {
+            **{f"{stage}.plan.ramp": (50, 25) for stage in ("warm_up", "self_training")},
+            **{f"{stage}.plan.snapshots": (n, 2) for stage, n in (("warm_up", 5), ("self_training", 4))},
+            **{f"{stage}.plan.steps": (n, n // 2) for stage, n in (("warm_up", 500), ("self_training", 400))},
+        }

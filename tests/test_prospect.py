@@ -81,6 +81,13 @@ def test_how_many_come_to_each_rung(trials: int, eta: int) -> None:
     assert reaching(asked) == pytest.approx(simulated, rel=0.04)
 
 
+@pytest.mark.parametrize(("trials", "reached"), [(24, [24, 6, 2]), (16, [16, 4, 1]), (3, [3, 1, 1])])
+def test_in_turn_it_is_known_how_many_come_to_each_rung(trials: int, reached: list[float]) -> None:
+    asked = searching.sweep(trials, rate, rungs=3, in_turn=True)
+    assert asked.halving
+    assert reaching(asked.model_copy(update={"halving": asked.halving.model_copy(update={"eta": 4})})) == reached
+
+
 def test_watched_rungs_are_reached_by_all() -> None:
     assert reaching(searching.sweep(7, rate, rungs=3, ends=False)) == [7.0, 7.0, 7.0]
 

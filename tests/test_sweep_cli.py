@@ -303,7 +303,9 @@ def test_a_sweeps_plan(swept: Swept) -> None:
     told = swept.said(*words)
     assert "in every trial: warm_up, score" in told
     assert "256" in told
-    assert "and rungs: 64 → " in told
+    assert "and rungs: 64 → 16 trials" in told and "sampler that learns" not in told
+    as_each_comes = swept.said(*words, "--prune", "asha")
+    assert "and rungs: 64 → 17" in as_each_comes and "sampler that learns" in as_each_comes
     assert "GPU-hours to run" in swept.refused(4, *words, "--budget", "0.0001")
     assert swept.said(*words, "--budget", "1000")
 
@@ -328,6 +330,7 @@ def test_spaces_are_listed(fresh: Swept) -> None:
         (),
         ("--set", "warm_up.plan.lr=0.002", "--set", "score.samples=0", "--seed", "3", "--name=-x y", "--trials", "7"),
         ("--objective", "confidence", "--sampler", "random", "--prune", "watch", "--rungs", "2:2", "--confirm", "2:3"),
+        ("--prune", "asha"),
         ("--objective", "target", "--objective", "compute", "--sampler", "nsga2"),
     ],
 )

@@ -72,7 +72,7 @@ def finished(place: Place, before: list[Tried], marks: dict[str, Any], **more: A
     tried = seen(place)
     assert [one.number for one in tried] == list(range(N))
     assert {one.outcome.status for one in tried} <= {"done", "pruned"}
-    over = [one for one in before if one.outcome.status != "running"]
+    over = [one for one in before if one.outcome.status not in ("running", "waiting")]
     assert [tried[one.number] for one in over] == over, "what was over is as it was"
     begun = {one.number: dict(one.suggested) for one in before if len(one.suggested) == 2}
     assert {n: dict(tried[n].suggested) for n in begun} == begun, "what was begun has its setting"
@@ -178,21 +178,30 @@ def test_killed_between_two_words(point: str, tmp_path: Path, unbroken: tuple[li
     assert told_of(finished(place, before, marks)) == told_of(unbroken[0])
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["so far", "in turn"])
+def in_turn(request: pytest.FixtureRequest) -> bool:
+    """By which rule a trial goes on."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def by_rungs(tmp_path_factory: pytest.TempPathFactory) -> list[Tried]:
+def by_rungs(in_turn: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Tried]:
     """The same by three rungs, unbroken."""
-    return carried_out(asked(rungs=3), tiny.place(tmp_path_factory.mktemp("rungs")), function=rate)[0]
+    place = tiny.place(tmp_path_factory.mktemp("rungs"))
+    return carried_out(asked(rungs=3, in_turn=in_turn), place, function=rate)[0]
 
 
 @pytest.mark.parametrize("number", [2, 4, 5])
-def test_killed_between_a_rungs_value_and_its_verdict(number: int, tmp_path: Path, by_rungs: list[Tried]) -> None:
+def test_killed_between_a_rungs_value_and_its_verdict(
+    number: int, tmp_path: Path, in_turn: bool, by_rungs: list[Tried]
+) -> None:
     """A trial that is taken over begins at its first rung again, and counts there once."""
     place, note = tiny.place(tmp_path), optuna.storages.JournalStorage.set_trial_intermediate_value
     point = at_call(optuna.storages.JournalStorage, "set_trial_intermediate_value", number, note)
-    process = typed(place, point, rungs=3)
+    process = typed(place, point, rungs=3, in_turn=in_turn)
     process.join(tiny.LONG)
     assert process.exitcode == 9
-    tried = finished(place, seen(place), tiny.marks(place.home), rungs=3)
+    tried = finished(place, seen(place), tiny.marks(place.home), rungs=3, in_turn=in_turn)
     assert told_of(tried) == told_of(by_rungs)
     assert [one.outcome.rungs for one in tried] == [one.outcome.rungs for one in by_rungs]
 

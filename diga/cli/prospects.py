@@ -60,7 +60,7 @@ def table(found: Declared, steps: Prospect, time: Prospect, more: bool) -> Table
         comes = " → ".join(f"{n:.3g}" for n in reaching(found.sweep))
         rungs = " → ".join(map(str, found.sweep.halving.rungs))
         ways.append((f"and rungs: {comes} trials to {rungs} updates", steps.pruned, time.pruned))
-        shown.caption = LEARNT if found.sweep.halving.ends else None
+        shown.caption = LEARNT if found.sweep.halving.ends and not found.sweep.halving.in_turn else None
     if confirm := found.sweep.confirm:
         what = f"confirmation: {confirm.top} trials and the default, {len(confirm.seeds)} seeds each"
         ways.append((what, steps.confirming, time.confirming))

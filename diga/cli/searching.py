@@ -26,8 +26,11 @@ Objectives = Annotated[
     typer.Option("--objective", help=f"{', '.join(OBJECTIVES)}; twice for a Pareto front. target reads target labels."),
 ]
 Prune = Annotated[
-    Literal["asha", "watch", "none"] | None,
-    typer.Option(help="asha ends trials at rungs of fewer updates; watch only scores them; none with two objectives."),
+    Literal["sha", "asha", "watch", "none"] | None,
+    typer.Option(
+        help="From a rung of fewer updates go on: the best of each E trials in turn (sha), whoever is among the best "
+        "so far (asha), all (watch). none: no rungs, as with two objectives. sha by default."
+    ),
 ]
 Rungs = Annotated[
     str, typer.Option(metavar="R:E", help="R rungs, the whole plan included; of E trials of a rung one goes on.")
@@ -89,8 +92,8 @@ def declared(typed: Typed) -> Declared:
     base = scored_on_source(base, typed.objectives)
     heard = explored(function, base, f"space {typed.space}")
     objectives = tuple(objective(one, base) for one in dict.fromkeys(typed.objectives))
-    prune = typed.prune or ("asha" if len(objectives) == 1 else "none")
-    rungs = halving(base, *two(typed.rungs), prune == "asha") if prune != "none" else None
+    prune = typed.prune or ("sha" if len(objectives) == 1 else "none")
+    rungs = halving(base, *two(typed.rungs), prune != "watch", prune == "sha") if prune != "none" else None
     if rungs and any(rungs.updates(corner) != rungs.updates(base) for corner in heard.corners):
         raise ConfigError("--prune", f"the space varies {rungs.stage}.plan.steps", "none: rungs are of one length")
     sweep = Sweep(

@@ -71,9 +71,10 @@ def sweep(
       diga plan diga.self_training --trials 64              what it would take
       diga promote diga.self_training 12 my_best            a recipe of trial 12
 
-    What trials share is computed once. With [bold]asha[/bold] a trial is first carried out with fewer updates
-    of its last training stage, its learning rate decayed to their end, and goes on if it is among
-    the best there. The first trial is the base as it is, if that lies in the space. What failed is never best.
+    What trials share is computed once. A trial is first carried out with fewer updates of its last training
+    stage, its learning rate decayed to their end: with [bold]sha[/bold] the best of each six in turn goes on, with
+    [bold]asha[/bold] whoever is among the best so far. The first trial is the base as it is, if that lies in the space.
+    What failed is never best.
     """
     wanted = objectives or ["target"]
     found = declared(Typed(space, base, changes or [], seed, name, trials, wanted, sampler, prune, rungs, confirmed))
@@ -175,6 +176,8 @@ def conclude(sweep: Sweep, tried: list[Tried], failed_cells: int, uri: str) -> N
     failed = [one for one in tried if one.outcome.status == "failed"]
     pruned = sum(one.outcome.status == "pruned" for one in tried)
     told = f"{len(done)} carried out whole, {pruned} ended at a rung, {len(failed)} failed"
+    if waiting := sum(one.outcome.status == "waiting" for one in tried):
+        told += f", {waiting} waiting at a rung"
     out.print(f"{sweep.name}: {len(tried)} of {sweep.trials} trials: {told}", markup=False)
     folder, name = report_on(sweep.name, uri), shlex.quote(sweep.name)
     if done:
@@ -194,8 +197,9 @@ class Trials:
     def __init__(self, sweep: Sweep, before: list[Tried]) -> None:
         self.sweep = sweep
         self.done = {one.number: dict(one.outcome.values) for one in before if one.done}
-        self.over = {one.number for one in before if one.outcome.status not in ("running", "stopped")}
-        self.changes: dict[int, Mapping[str, Any]] = {}
+        self.over = {one.number for one in before if one.outcome.status in ("done", "pruned", "failed")}
+        self.changes: dict[int, Mapping[str, Any]] = {}  # of trials under way
+        self.waiting: dict[int, Mapping[str, Any]] = {one.number: one.suggested for one in before}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.progress = Progress(*columns, console=out, transient=True)
         self.task = self.progress.add_task("trials", total=sweep.trials, completed=len(self.over))
@@ -222,10 +226,14 @@ class Trials:
         """[12/24] #11 kind=cut distil=0.31  target 0.4213, the best so far  31 s"""
         from diga.launch.trial_mirror import short
 
-        self.over.add(number)
+        changes = self.changes.pop(number, None) or self.waiting.get(number, {})
+        if outcome.status == "waiting":
+            self.waiting[number] = changes
+        else:
+            self.over.add(number)
         if outcome.status == "done":
             self.done[number] = dict(outcome.values)
-        setting = " ".join(f"{path.split('.')[-1]}={short(v)}" for path, v in self.changes.pop(number, {}).items())
+        setting = " ".join(f"{path.split('.')[-1]}={short(v)}" for path, v in changes.items())
         place = f"[{len(self.over):{len(str(self.sweep.trials))}}/{self.sweep.trials}]"
         out.print(f"{place} #{number} {setting}  {self._came_to(number, outcome)}", markup=False)
         self._show()
@@ -233,9 +241,12 @@ class Trials:
     def _came_to(self, number: int, outcome: Outcome) -> str:
         if outcome.status == "failed":
             return f"failed: {outcome.error}"
-        if outcome.status == "pruned":
+        if outcome.status in ("pruned", "waiting"):
             steps, value = list(outcome.rungs.items())[-1]
-            return f"{self.sweep.objectives[0].name} {value:.4g} after {steps} updates, ended there"
+            what = (
+                "ended there" if outcome.status == "pruned" else "the best of its rung so far: it waits for the others"
+            )
+            return f"{self.sweep.objectives[0].name} {value:.4g} after {steps} updates, {what}"
         worth = ", ".join(f"{name} {value:.4g}" for name, value in outcome.values.items())
         first = ranked(self.done, self.sweep.objectives)[0] == number
         return f"{worth}{', the best so far' if first else ''}  {outcome.seconds:.1f} s"

@@ -25,7 +25,7 @@ class Watch(Protocol):
         """A trial was taken."""
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        """A trial is over."""
+        """A trial is over, or waits at a rung."""
 
 
 class Course:
@@ -53,6 +53,8 @@ class Course:
         if not self.ready() and (self.told or self.ledger.others_at_work()):
             return "later"
         taken = self.ledger.take(more=self.more())
+        for number, outcome in self.ledger.outdone():
+            self.watch.ended(number, outcome)
         if isinstance(taken, Taken):
             self.told[taken.number] = []
             self.watch.began(taken.number, taken.changes)
@@ -72,13 +74,13 @@ class Course:
         """
         told = self.told.pop(number)
         outcome = came_to(told, self.ledger.sweep.objectives[0].name, died)
-        self.watch.ended(number, outcome)
         at = {rung.at for rung in told} & {*self.shared, UNSCORED}
         if outcome.failure in COMMON or at or (died and not self.ready()):
             again = "typed again it goes on from here"
             self.broken = MANNERS[outcome.failure].error("the search", outcome.error, again)
-        else:
-            self.ledger.end(number, outcome)
+        elif self.ledger.end(number, outcome):
+            outcome = outcome._replace(status="waiting")
+        self.watch.ended(number, outcome)
 
 
 def came_to(told: list[Rung], objective: str, died: str = "") -> Outcome:

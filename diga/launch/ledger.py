@@ -2,7 +2,8 @@
 
 A trial is taken under a lock, and its driver holds a lease while it lives: what a dead driver had taken is taken over
 by the next, setting and all.  Whether a trial goes on after a rung follows from what the storage holds, so a driver
-that starts late, or again, knows what the others know.
+that starts late, or again, knows what the others know.  A trial that waits there for its rivals is nobody's: whoever
+asks next when the last of them has come takes it up again, or ends it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from diga.launch.declared import settled
+from diga.launch.halving import may_win, verdict
 from diga.launch.storage import Draws, distribution, one_at_a_time, patiently, sampler_of
 from diga.launch.tried import Outcome, Tried
 from diga.lease import Lease
@@ -28,6 +30,7 @@ from diga.space import Changes, Space
 from diga.sweep import Sweep
 
 DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "driver", "number", "outcome", "known", "extra"
+WAITS = "waits"  # of a trial that waits at a rung: what has come of it, should it end there
 FAILS = "fails"  # the constraint that a setting breaks which has no score
 T = TypeVar("T")
 
@@ -51,6 +54,8 @@ class Ledger:
         self.id = ""  # of the sweep in its storage, once it is declared
         self.study: optuna.Study = patiently(partial(self._opened, storage), where, patience=10.0)
         self._mine: dict[int, int] = {}  # number -> Optuna's id of a trial that this driver carries out
+        self._left = set[int]()  # that wait at a rung since this driver had them
+        self._outdone: list[tuple[int, Outcome]] = []  # that waited, and were ended here
         self._others: dict[str, Lease] = {}
         self._dead: set[str] = set()
 
@@ -156,18 +161,20 @@ class Ledger:
         own = self._own()
         running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
         for found in running:
-            if not self._lives(found.user_attrs.get(DRIVER, "")) and not self._closed(found):
+            waits = bool(found.user_attrs.get(WAITS))
+            if waits and self._still_waits(found, own):
+                continue
+            if (waits or not self._lives(found.user_attrs.get(DRIVER, ""))) and not self._closed(found):
                 return self._adopted(found, own)
         if more and sum(t.state != TrialState.WAITING for t in own) < self.sweep.trials:
-            number = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
+            number = 1 + max(numbered(own), default=-1)
             self.study.sampler = sampler_of(self.sweep, number, before=self.study.sampler)
             return self._begun(self.study.ask(), number)
         return "later" if running and more else "over"
 
     def _adopted(self, found: FrozenTrial, own: Sequence[FrozenTrial]) -> Taken:
         """A trial taken over; one whose driver died before it could number it gets the next number."""
-        next_one = 1 + max((t.user_attrs.get(NUMBER, -1) for t in own), default=-1)
-        number = found.user_attrs.get(NUMBER, next_one)
+        number = found.user_attrs.get(NUMBER, 1 + max(numbered(own), default=-1))
         self.study.sampler = sampler_of(self.sweep, number, before=self.study.sampler)
         return self._begun(optuna.Trial(self.study, found._trial_id), number)
 
@@ -175,17 +182,20 @@ class Ledger:
         """Ask the space; a trial that has a setting already gives the same again."""
         trial.set_user_attr(NUMBER, number)
         trial.set_user_attr(DRIVER, self.driver)
+        if trial.user_attrs.get(WAITS):
+            trial.set_user_attr(WAITS, None)
         more = dict(self.space(Draws(trial, self.sweep, number)) or {})
         if more:
             trial.set_user_attr(EXTRA, more)
         self._mine[number] = trial._trial_id
+        self._left.discard(number)
         return Taken(number, trial.params | more)
 
     def others_at_work(self) -> bool:
         """Whether another driver that lives carries out a trial."""
         own = patiently(self._own, self.where)
         running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
-        return any(self._lives(t.user_attrs.get(DRIVER, "")) for t in running)
+        return any(not t.user_attrs.get(WAITS) and self._lives(t.user_attrs.get(DRIVER, "")) for t in running)
 
     def _closed(self, found: FrozenTrial) -> bool:
         """Finish a trial of which all is known but that it is over."""
@@ -197,35 +207,56 @@ class Ledger:
     # --- what comes of it ------------------------------------------------------------------------
 
     def goes_on(self, number: int, rung: int, value: float) -> bool:
-        """Note the value of a trial at a rung but the last, and whether it is among the best there so far.
+        """Note the value of a trial at a rung but the last, and whether it is known to go on.
 
-        The rule of Optuna's successive halving: of i trials that came there the best i // eta go on, one at least.
-        Its pruner would count a trial that was taken over twice.
+        Optuna's own pruner would count a trial that was taken over twice.
         """
         halving = self.sweep.halving
         assert halving
         steps = halving.eta ** halving.rungs.index(rung)  # as Optuna counts resources
-        sign = 1 if self.sweep.objectives[0].direction == "max" else -1
 
         def work() -> bool:
             self.study._storage.set_trial_intermediate_value(self._mine[number], steps, value)
-            there = [t.intermediate_values[steps] for t in self._own() if steps in t.intermediate_values]
-            better = sum(sign * other > sign * value for other in there)
-            return better < max(1, len(there) // halving.eta) or not halving.ends
+            return not halving.ends or verdict(self.sweep, number, steps, numbered(self._own())) == "on"
 
         return patiently(work, self.where)
 
-    def end(self, number: int, outcome: Outcome) -> None:
-        """A trial is over; said twice it is said once."""
+    def _still_waits(self, found: FrozenTrial, own: Sequence[FrozenTrial]) -> bool:
+        """Whether a trial that waits has to go on waiting; one that a rival has outdone is told so."""
+        number, waits = found.user_attrs[NUMBER], found.user_attrs[WAITS]
+        known = verdict(self.sweep, number, max(found.intermediate_values), numbered(own))
+        if known == "over":
+            self.study._storage.set_trial_user_attr(found._trial_id, OUTCOME, waits)
+            outcome = Outcome(**json.loads(waits))
+            self._tell(found._trial_id, outcome)
+            self._outdone.append((number, outcome))
+            self._left.discard(number)
+        return known != "on"
 
-        def work() -> None:
+    def outdone(self) -> list[tuple[int, Outcome]]:
+        """Trials that waited and were ended by this driver since it was last asked."""
+        found, self._outdone = self._outdone, []
+        return found
+
+    def end(self, number: int, outcome: Outcome) -> bool:
+        """A trial is over, said twice it is said once; or it is the best of its rung so far: whether it waits."""
+
+        def work() -> bool:
             trial = self._mine[number]
-            if not self.study._storage.get_trial(trial).state.is_finished():
-                self.study._storage.set_trial_user_attr(trial, OUTCOME, json.dumps(outcome._asdict()))
+            if self.study._storage.get_trial(trial).state.is_finished():
+                return False
+            waits = outcome.status == "pruned" and may_win(self.sweep, number, numbered(self._own()))
+            told = json.dumps(outcome._asdict())
+            self.study._storage.set_trial_user_attr(trial, WAITS if waits else OUTCOME, told)
+            if not waits:
                 self._tell(trial, outcome)
+            return waits
 
-        patiently(work, self.where)
+        waits: bool = patiently(work, self.where)
         self._mine.pop(number, None)
+        if waits:
+            self._left.add(number)
+        return waits
 
     def _tell(self, trial: int, outcome: Outcome) -> None:
         """Samplers do not look at a trial of Optuna's state FAIL: one whose worker died says nothing of its setting.
@@ -249,16 +280,21 @@ class Ledger:
         return [t for t in self._trials() if KNOWN not in t.user_attrs]
 
     def mine(self) -> list[Tried]:
-        """Those that this driver has in hand."""
-        return [one for one in self.tried() if one.number in self._mine]
+        """Those that this driver has in hand, or left waiting."""
+        return [one for one in self.tried() if one.number in self._left | self._mine.keys()]
 
     def tried(self) -> list[Tried]:
         """Every trial of the sweep's own that has begun, by number."""
-        own = [t for t in patiently(self._own, self.where) if NUMBER in t.user_attrs]
         found = []
-        for trial in own:
-            told = trial.user_attrs.get(OUTCOME)
-            outcome = Outcome(**json.loads(told)) if told else Outcome("running")
+        for number, trial in numbered(patiently(self._own, self.where)).items():
+            told, waits = trial.user_attrs.get(OUTCOME), trial.user_attrs.get(WAITS)
+            outcome = Outcome(**json.loads(told or waits)) if told or waits else Outcome("running")
+            outcome = outcome if told or not waits else outcome._replace(status="waiting")
             changes = trial.params | trial.user_attrs.get(EXTRA, {})
-            found.append(Tried(trial.user_attrs[NUMBER], changes, dict(trial.params), outcome))
+            found.append(Tried(number, changes, dict(trial.params), outcome))
         return sorted(found, key=lambda one: one.number)
+
+
+def numbered(own: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """Those that have begun, by number."""
+    return {t.user_attrs[NUMBER]: t for t in own if NUMBER in t.user_attrs}

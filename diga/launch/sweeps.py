@@ -92,9 +92,9 @@ class Search:
                 mirror.abandon(self.ledger.mine())
             raise
         self._tell_all(mirror)
+        with suppress(Exception):
+            mirror.abandon(self.ledger.mine())  # of a search that broke, or has spent its budget
         if course.broken:
-            with suppress(Exception):
-                mirror.abandon(self.ledger.mine())
             raise course.broken
         return self.ledger.tried()
 

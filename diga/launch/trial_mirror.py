@@ -20,6 +20,7 @@ from diga.recipe import dumps
 from diga.sweep import COMPUTE, Sweep
 
 FINAL = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+UNDER_WAY = ("running", "waiting")
 PARENT = "mlflow.parentRunId"
 
 
@@ -66,7 +67,7 @@ class TrialMirror:
     def abandon(self, tried: list[Tried]) -> None:
         """Say of trials that are not over that they were stopped."""
         for one in tried:
-            if one.outcome.status == "running" and one.number in self._runs:
+            if one.outcome.status in UNDER_WAY and one.number in self._runs:
                 self.tracker.failed(self._runs[one.number], "stopped", "stopped")
 
     def _tell(self, one: Tried) -> None:
@@ -86,7 +87,7 @@ class TrialMirror:
         run_id = self.tracker.run(f"diga/{self.sweep.name}", called(one), key, tags, one.suggested)
         self._runs[one.number] = run_id
         known = self.tracker.client.get_run(run_id).data.tags.get("status", "")
-        if one.outcome.status == "running" and known not in FINAL:
+        if one.outcome.status in UNDER_WAY and known not in FINAL:
             self.tracker.begun(run_id)
         elif one.outcome.status in FINAL and known not in FINAL:
             self._recipe(run_id, one)

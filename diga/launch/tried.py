@@ -26,7 +26,7 @@ class Rung(NamedTuple):
 class Outcome(NamedTuple):
     """Where a trial stands or how it ended."""
 
-    status: str  # done, pruned, failed, stopped, running
+    status: str  # done, pruned, failed, stopped, running, waiting (at a rung, for its rivals)
     values: Mapping[str, float] = {}
     rungs: Mapping[str, float] = {}  # value of the first objective by updates, as text
     cell: str = ""

@@ -163,10 +163,17 @@ def _sweeping(name: str, told: Mapping[str, Any]) -> str:
     words += [word for change in told.get("changes", ()) for word in ("--set", change)]
     words += [word for objective in told["objectives"] for word in ("--objective", objective["name"])]
     words += ["--sampler", told["sampler"], "--seed", told["seed"], "--trials", told["trials"]]
-    words += ["--prune", "none" if not halving else "asha" if halving.get("ends", True) else "watch"]
+    words += ["--prune", _rule(halving)]
     words += ["--rungs", f"{len(halving['rungs'])}:{halving['eta']}"] if halving else []
     words += ["--confirm", f"{confirmed['top']}:{len(confirmed['seeds'])}"] if confirmed else []
     return " ".join(shlex.quote(visible(str(word))) for word in (*words, f"--name={name}"))
+
+
+def _rule(halving: Mapping[str, Any] | None) -> str:
+    """Who goes on from a rung, as it is typed."""
+    if not halving:
+        return "none"
+    return "watch" if not halving.get("ends", True) else "sha" if halving.get("in_turn") else "asha"
 
 
 # --- cost --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,11 @@ def bare(axes: Axes, grid: str = "y") -> None:
     axes.grid(axis=grid, color=FAINT, linewidth=0.7)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
+
+
+def broken(parts: Iterable[Sequence[float]]) -> list[float]:
+    """Numbers of several lines as one that is broken between them."""
+    return [v for part in parts for v in (*part, math.nan)]
 
 
 HALO = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}  # behind a number

@@ -23,6 +23,7 @@ from diga.report.figures.canvas import (
     VERDICTS,
     WIDER,
     bare,
+    broken,
     canvas,
     differences,
     frame,
@@ -52,9 +53,10 @@ def ladder(known: Records, _: Evidence, path: Path) -> str:
     flat = len(rows) > BESIDE
     with _page(path, [row.label for row in rows], flat) as axes:
         has_dots = _links(axes, known, means, flat)
-        for at, (seeds, mean) in enumerate(zip(values, means, strict=True)):
-            _rung(axes, at, seeds, mean, flat)
         halves = [half_width(float(v.std(ddof=1)), len(v)) if len(v) > 1 else 0.0 for v in values]
+        _rungs(axes, values, means, halves, flat)
+        for at, mean in enumerate(means):
+            _number(axes, at, mean, flat)
         spans = [(m - h, m + h, len(v)) for m, h, v in zip(means, halves, values, strict=True)]
         (axes.set_xlim if flat else axes.set_ylim)(*frame((x for v in values for x in v), spans))
         (axes.set_xlabel if flat else axes.set_ylabel)("mIoU (%)")
@@ -107,19 +109,28 @@ def _links(axes: Axes, known: Records, means: Sequence[float], flat: bool) -> bo
     return not is_ladder
 
 
-def _rung(axes: Axes, at: int, seeds: NDArray[Any], mean: float, flat: bool) -> None:
-    if len(seeds) == 0:
+def _rungs(
+    axes: Axes, values: Sequence[NDArray[Any]], means: Sequence[float], halves: Sequence[float], flat: bool
+) -> None:
+    """Intervals, means and seeds of all rows, each at once: a row's own would take several times as long."""
+    rows = range(len(values))
+    wide = [at for at in rows if halves[at]]
+    ends = broken([(at, at) for at in wide]), broken([(means[at] - halves[at], means[at] + halves[at]) for at in wide])
+    size, mark = (9, "|") if flat else (15, "_")
+    axes.plot(*_turned(*ends, flat), color=INK, linewidth=1.2, marker=mark, markersize=5, zorder=2)
+    look: dict[str, Any] = {"linestyle": "", "color": INK, "markeredgewidth": 2.4, "zorder": 3}
+    axes.plot(*_turned(rows, means, flat), marker=mark, markersize=size, **look)
+    spread = [at + (np.linspace(-0.09, 0.09, n) if (n := len(v)) > 1 else np.zeros(n)) for at, v in enumerate(values)]
+    seeds = _turned(np.concatenate(spread), np.concatenate(values), flat)
+    axes.plot(*seeds, "o", markersize=4.5, color=BLUE, alpha=0.75, markeredgewidth=0, zorder=4)
+
+
+def _number(axes: Axes, at: int, mean: float, flat: bool) -> None:
+    """A row's mean in figures, or that there is none."""
+    if math.isnan(mean):
         where = ("axes fraction", "data") if flat else ("data", "axes fraction")
         axes.annotate("--", _turned(at, 0.03, flat), xycoords=where, ha="center", va="center", color=SOFT)
         return
-    if len(seeds) >= 2:
-        half = half_width(float(seeds.std(ddof=1)), len(seeds))
-        ends = _turned([at, at], [mean - half, mean + half], flat)
-        axes.plot(*ends, color=INK, linewidth=1.2, marker="|" if flat else "_", markersize=5, zorder=2)
-    size, mark = (9, "|") if flat else (15, "_")
-    axes.plot(*_turned(at, mean, flat), marker=mark, markersize=size, markeredgewidth=2.4, color=INK, zorder=3)
-    spread = at + (np.linspace(-0.09, 0.09, len(seeds)) if len(seeds) > 1 else np.zeros(1))
-    axes.plot(*_turned(spread, seeds, flat), "o", markersize=4.5, color=BLUE, alpha=0.75, markeredgewidth=0, zorder=4)
     shift, side = ((0, 7), "center") if flat else ((11, -3), "left")
     look: dict[str, Any] = {"fontsize": 7.5 if flat else 8.5, "weight": "bold", "bbox": HALO, "ha": side, "zorder": 5}
     axes.annotate(f"{mean:.1f}", _turned(at, mean, flat), xytext=shift, textcoords="offset points", **look)
@@ -140,9 +151,9 @@ def deltas(known: Records, _: Evidence, path: Path) -> str:
     with canvas(7.2, height, path) as figure:
         axes = figure.add_axes((0.30, 0.5 / height, 0.675, 1 - 0.6 / height))
         axes.axvline(0, color=SOFT, linewidth=0.9, zorder=1)
-        for y, label in enumerate(shown):
-            _step(axes, y, steps[label], differences(known, label, parents[label], str(metric)))
-        points = [v for label in shown for v in differences(known, label, parents[label], str(metric))]
+        seeds = [differences(known, label, parents[label], str(metric)) for label in shown]
+        _steps(axes, [steps[label] for label in shown], seeds)
+        points = [v for own in seeds for v in own]
         spans = [(PERCENT * s.low, PERCENT * s.high, s.n) for s in map(steps.__getitem__, shown)]
         axes.set_xlim(*frame((0.0, *points), spans))
         names = [f"{wrapped(label, 34)}\nover {short(parents[label], 30)}" for label in shown]
@@ -159,13 +170,21 @@ def deltas(known: Records, _: Evidence, path: Path) -> str:
     )
 
 
-def _step(axes: Axes, y: int, step: Difference, seeds: Sequence[float]) -> None:
-    colour, is_settled = VERDICTS[step.verdict], step.verdict in ("holds", "reversed")
-    mean = PERCENT * step.mean
-    if step.n >= 2:
-        axes.plot([PERCENT * step.low, PERCENT * step.high], [y, y], color=colour, linewidth=2, zorder=2)
-    axes.plot(seeds, [y + 0.23] * len(seeds), "|", color=colour, markersize=5, alpha=0.8, zorder=2)
-    face = colour if is_settled else "white"
-    axes.plot(mean, y, "o", markersize=7, color=colour, markerfacecolor=face, markeredgewidth=1.5, zorder=3)
-    said = number(mean, signed=True).replace("-", "−")
-    axes.annotate(said, (mean, y), xytext=(0, 7), textcoords="offset points", fontsize=7.5, ha="center", bbox=HALO)
+def _steps(axes: Axes, steps: Sequence[Difference], seeds: Sequence[Sequence[float]]) -> None:
+    """Intervals, seeds and means of all steps with a verdict at once, then every mean in figures."""
+    for verdict in dict.fromkeys(step.verdict for step in steps):
+        own = [(y, step) for y, step in enumerate(steps) if step.verdict == verdict]
+        colour = VERDICTS[verdict]
+        ends = [(y, PERCENT * step.low, PERCENT * step.high) for y, step in own if step.n >= 2]
+        axes.plot(
+            broken([e[1:] for e in ends]), broken([(y, y) for y, *_ in ends]), color=colour, linewidth=2, zorder=2
+        )
+        marks = [(v, y + 0.23) for y, _ in own for v in seeds[y]]
+        axes.plot(*zip(*marks, strict=True), "|", color=colour, markersize=5, alpha=0.8, zorder=2)
+        face = colour if verdict in ("holds", "reversed") else "white"
+        look: dict[str, Any] = {"markersize": 7, "color": colour, "markerfacecolor": face, "markeredgewidth": 1.5}
+        axes.plot([PERCENT * step.mean for _, step in own], [y for y, _ in own], "o", **look, zorder=3)
+    for y, step in enumerate(steps):
+        mean = PERCENT * step.mean
+        said = number(mean, signed=True).replace("-", "−")
+        axes.annotate(said, (mean, y), xytext=(0, 7), textcoords="offset points", fontsize=7.5, ha="center", bbox=HALO)
