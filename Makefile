@@ -4,11 +4,12 @@ BIN := .venv/bin
 JOBS ?= 2
 SEEDS ?= 3
 INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Compiled is what is imported, once: where Python is told to write no bytecode every process would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(BIN)/python -c "import diga.cli, diga.engine.fit, diga.launch.ray_train, diga.launch.search, diga.report.build"
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test faults check bench docs clean
 
 demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it in half the updates, and its report
 	$(BIN)/diga data make streets --workers $(JOBS)
@@ -16,8 +17,11 @@ demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it 
 	$(BIN)/diga ablate demo --seeds $(SEEDS)
 	$(BIN)/diga report demo
 
-test: .venv/tools ## the tests, on two cores
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: .venv/tools ## what must hold, but for what takes longest
+	$(TESTS) -m "not slow"
+
+faults: .venv/tools ## what takes longest: clusters, whatever is killed or stopped, several workers
+	$(TESTS) -m slow
 
 check: .venv/tools ## floors, style, types
 	$(BIN)/ruff check .

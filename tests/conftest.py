@@ -52,8 +52,12 @@ def group(nodeid: str) -> str:
     return "clusters" if stem in CLUSTERS else stem
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that were not asked for are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first."""
+    """What takes long comes first; whatever starts a cluster does."""
+    for item in items:
+        if group(item.nodeid) == "clusters":
+            item.add_marker("slow")
     slow = Counter(group(item.nodeid) for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (-slow[group(item.nodeid)], group(item.nodeid)))  # stable: a file's own order stays
 

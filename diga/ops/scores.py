@@ -40,7 +40,7 @@ def _pairs(truth: Tensor, guess: Tensor, classes: int, expected: str) -> Tensor:
     for y, p in zip(torch.split(truth, part, 1), torch.split(guess, part, 1), strict=True):
         _within("confusion.label", y, rows, expected)
         _within("confusion.prediction", p, classes, expected)
-        cell = torch.add(p.to(kind), y.to(kind), alpha=classes)
+        cell = torch.add(p, y.to(kind), alpha=classes) if p.dtype == torch.uint8 else p.to(kind) + classes * y.to(kind)
         if len(truth) > 1:
             cell += first
         counts += torch.bincount(cell.flatten(), minlength=len(counts))
@@ -62,6 +62,10 @@ def mean_iou(iou: Tensor, subset: Sequence[int] | None = None) -> float:
 
 
 def _within(what: str, values: Tensor, end: int, expected: str) -> None:
-    low, high = torch.stack(values.aminmax()).tolist()
+    """Raises DataError for a class outside 0 ... end - 1; bytes are looked through for what they can hold alone."""
+    if values.dtype == torch.uint8:
+        low, high = 0, int(values.max()) if end <= 255 else 255
+    else:
+        low, high = torch.stack(values.aminmax()).tolist()
     if low < 0 or high >= end:
         raise DataError(what, f"found class {low if low < 0 else high}", expected)
