@@ -1,6 +1,7 @@
 """What a sweep costs beside its trainings: a setting suggested with many trials behind it, and a trial of nothing.
 
-`suggest` is the time a driver takes to hand out the next trial, lock, sampler and storage included.  A trial of
+`suggest` is the time a driver takes to hand out the next trial, lock, sampler and storage included; what of it is
+Optuna's own stands below.  A trial of
 nothing finds all of its stages but the score in the store, so that what is left is suggest, launch and report: in
 this process, by Ray Tune on one CPU, and as a group of Ray Train.
 
@@ -20,6 +21,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.samplers import RandomSampler, TPESampler
 from rich.console import Console
 from rich.table import Table
 
@@ -102,6 +105,22 @@ def suggest(table: Table, sampler: Sampler, trials: int, url: Callable[[Path], s
     table.add_row(f"suggest by {sampler}, {name}", f"{trials}", *figures)
 
 
+def optuna_alone(table: Table, trials: int) -> None:
+    """A line of the table: the same space asked by Optuna's TPE in memory, without a storage or anything of ours."""
+    study = optuna.create_study(direction="maximize")
+    walls, cpus = [], []
+    for number in range(trials + 20):
+        study.sampler = RandomSampler(seed=number) if number < trials else TPESampler(seed=number)
+        wall, cpu = time.perf_counter(), time.process_time()
+        trial = study.ask()
+        self_training(trial)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+        study.tell(trial, (37 * number % 101) / 101)
+    figures = [f"{1000 * statistics.median(found[-20:]):.1f}" for found in (walls, cpus)]
+    table.add_row("the same by Optuna alone, in memory", f"{trials}", *figures)
+
+
 def small() -> Recipe:
     """A training of a few steps and its score."""
     stages = {
@@ -159,6 +178,7 @@ def main() -> None:
     title = f"beside trainings, {platform.machine()}, {os.cpu_count()} CPUs"
     table = Table("what", "trials", "median ms", "driver's CPU ms", title=title)
     suggest(table, "tpe", trials, lambda root: None, "journal")
+    optuna_alone(table, trials)
     suggest(table, "random", trials, lambda root: None, "journal")
     suggest(table, "tpe", trials, lambda root: f"sqlite:///{root / 'trials.db'}", "SQLite")
     overhead(table, "a trial in this process", few, lambda place: lambda c: alone(c, place, inline, {}))
