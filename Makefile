@@ -7,7 +7,8 @@ INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Compiled is what is imported, once: where Python is told to write no bytecode every process would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
-COMPILE = $(BIN)/python -c "import diga.cli, diga.engine.fit, diga.launch.ray_train, diga.launch.search, diga.report.build"
+COMPILE = $(BIN)/python -c "import diga.cli, diga.launch.ray_train, diga.launch.search, diga.methods.ddb, diga.report.build, \
+	matplotlib.backends.backend_pdf, matplotlib.figure, mlflow.store.tracking.sqlalchemy_store, ray.train.torch"
 
 .PHONY: demo test faults check bench docs clean
 
@@ -20,7 +21,7 @@ demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it 
 test: .venv/tools ## what must hold, but for what takes longest
 	$(TESTS) -m "not slow"
 
-faults: .venv/tools ## what takes longest: clusters, whatever is killed or stopped, several workers
+faults: .venv/tools ## what takes longest: clusters, most that is killed or stopped, several workers
 	$(TESTS) -m slow
 
 check: .venv/tools ## floors, style, types

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from diga.launch.ledger import Ledger
 from diga.launch.storage import folder_of, storage_at
 from diga.launch.tried import Tried
 from diga.pipeline import Place
+from diga.sweep import Sweep
 from tests import searching, tiny
 from tests.postgres import Server
 from tests.searching import carried_out, source_only
@@ -29,6 +31,7 @@ def rate(trial: Any) -> None:
 
 
 ASKED = searching.sweep(N, rate, source_only(), rungs=2)
+IN_TURN = searching.sweep(N, rate, source_only(), rungs=2, in_turn=True)
 
 
 @pytest.fixture
@@ -37,12 +40,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
-def driver(place: Place, url: str) -> Any:
+def driver(place: Place, url: str, asked: Sweep = ASKED) -> Any:
     """A process that carries the sweep out, and notes which trials it took."""
 
     def work() -> None:
         os.setsid()
-        _, seen = carried_out(ASKED, place, function=rate, url=url)
+        _, seen = carried_out(asked, place, function=rate, url=url)
         (place.home / f"took-{os.getpid()}").write_text(" ".join(str(number) for number, _ in seen.began_))
 
     process = FORK.Process(target=work)
@@ -56,9 +59,10 @@ def tried(place: Place, url: str) -> list[Tried]:
 
 
 @pytest.mark.slow
-def test_two_drivers_share_a_sweep_and_its_server_is_restarted(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [ASKED, IN_TURN], ids=["so far", "in turn"])
+def test_two_drivers_share_a_sweep_and_its_server_is_restarted(asked: Sweep, server: Server, tmp_path: Path) -> None:
     place = tiny.place(tmp_path)
-    drivers = [driver(place, server.url) for _ in range(2)]  # both make the tables
+    drivers = [driver(place, server.url, asked) for _ in range(2)]  # both make the tables
     assert tiny.until(lambda: len(tiny.manifests(place.home)) >= 16 or not any(d.is_alive() for d in drivers))
     server.control("-m", "fast", "restart")
     for one in drivers:
@@ -66,7 +70,12 @@ def test_two_drivers_share_a_sweep_and_its_server_is_restarted(server: Server, t
     assert [one.exitcode for one in drivers] == [0, 0]
     took = [list(map(int, path.read_text().split())) for path in place.home.glob("took-*")]
     assert len(took) == 2
-    assert sorted(took[0] + took[1]) == list(range(N)), "exactly so many, and none twice"
+    both = Counter(took[0] + took[1])
+    assert sorted(both) == list(range(N)), "exactly so many"
+    again = {number for number, times in both.items() if times > 1}
+    whole = {one.number for one in tried(place, server.url) if one.done}
+    assert again <= (whole if asked is IN_TURN else set()), "none twice, but who waited and went on"
+    assert max(both.values()) <= 2
     assert min(map(len, took)) > 0, "both had a part"
     found = tried(place, server.url)
     assert [one.number for one in found] == list(range(N))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from diga.errors import ConfigError
 from diga.launch import sweeps
 from diga.launch.ledger import Ledger, Taken
 from diga.launch.tried import Outcome, Tried
@@ -133,6 +134,92 @@ def test_who_waited_and_is_outdone_is_ended_before_the_next_is_asked_for(tmp_pat
     assert one.tried()[0].outcome == told
 
 
+def test_a_free_hand_is_kept_while_somebody_may_come_to_wait(tmp_path: Path) -> None:
+    """All are begun and in hand: which of them is to be taken up again is not known yet."""
+    one = opened(asked(2, rungs=2), Place(tmp_path / "home", tmp_path))
+    one.take(), one.take()
+    assert one.take() == "later"
+    assert not one.goes_on(0, 8, 0.9) and one.end(0, Outcome("pruned", rungs={"8": 0.9}))
+    assert one.take() == "later"
+    assert not one.goes_on(1, 8, 0.1) and not one.end(1, Outcome("pruned", rungs={"8": 0.1}))
+    taken = one.take()
+    assert isinstance(taken, Taken) and taken.number == 0
+    assert one.goes_on(0, 8, 0.9)
+    one.end(0, Outcome("done", {"target": 0.9}))
+    assert one.take() == "over"
+
+
+def test_who_waited_is_another_drivers_once_that_has_taken_it_up(tmp_path: Path) -> None:
+    place = Place(tmp_path / "home", tmp_path)
+    first, second = (opened(asked(2, rungs=2), place) for _ in range(2))
+    with first.alive(), second.alive():
+        first.take()
+        first.goes_on(0, 8, 0.9)
+        told = Outcome("pruned", rungs={"8": 0.9}, seconds=5.0)
+        mine = dict(first._mine)
+        assert first.end(0, told)
+        assert [one.outcome.status for one in first.mine()] == ["waiting"]
+        second.take()
+        second.goes_on(1, 8, 0.1)
+        second.end(1, Outcome("pruned", rungs={"8": 0.1}))
+        taken = second.take()
+        assert isinstance(taken, Taken) and taken.number == 0
+        assert first.mine() == [], "a stop of the first is none of it"
+        assert (second.mine()[0].outcome.status, second.mine()[0].outcome.seconds) == ("running", 5.0)
+        first._mine = mine
+        assert not first.end(0, told), "said twice, the second time too late"
+        assert second.tried()[0].outcome.status == "running"
+
+
+@pytest.mark.parametrize("value", [0.1, 0.95])
+def test_killed_late_and_typed_again_with_more_it_comes_to_an_end(tmp_path: Path, value: float) -> None:
+    """Who had gone on goes on as far as it had, and waits there for the new ones of its bracket."""
+    place = Place(tmp_path / "home", tmp_path)
+    worth = {0: 0.3, 1: 0.2, 2: 0.9, 3: value}
+    first = opened(asked(3), place)
+    with first.alive():
+        while (taken := first.take()) != "over":
+            assert isinstance(taken, Taken)
+            told: dict[str, float] = {}
+            for rung in RUNGS[:2]:
+                told[str(rung)] = worth[taken.number]
+                if not first.goes_on(taken.number, rung, worth[taken.number]):
+                    break
+            else:
+                break  # killed in its last rung
+            first.end(taken.number, Outcome("pruned", rungs=told))
+    assert taken == Taken(2, taken.changes) if isinstance(taken, Taken) else False
+    heir = opened(asked(4), place)
+    took = []
+    with heir.alive():
+        while (taken := heir.take()) != "over":
+            assert isinstance(taken, Taken)
+            took.append(taken.number)
+            assert len(took) < 9, took
+            told = {}
+            for rung in RUNGS:
+                told[str(rung)] = worth[taken.number]
+                if rung == 16 or not heir.goes_on(taken.number, rung, worth[taken.number]):
+                    break
+            whole = "16" in told
+            heir.end(taken.number, Outcome("done" if whole else "pruned", {"target": 0.5} if whole else {}, told))
+    states = [one.outcome.status for one in heir.tried()]
+    assert states == (["pruned", "pruned", "pruned", "done"] if value > 0.9 else ["pruned", "pruned", "done", "pruned"])
+
+
+def test_the_rule_is_said_once(tmp_path: Path) -> None:
+    """Trials that another rule has ended would be rivals that never come."""
+    place = Place(tmp_path / "home", tmp_path)
+    before = searching.sweep(4, rate, rungs=2)
+    opened(before, place)
+    opened(before.model_copy(update={"trials": 9}), place)
+    with pytest.raises(ConfigError, match=r"whose best so far go on .*--prune asha; else --name"):
+        opened(asked(4, rungs=2), place)
+    opened(asked(4, rungs=2, name="other"), place)
+    with pytest.raises(ConfigError, match=r"in turn .*--prune sha"):
+        opened(searching.sweep(4, rate, rungs=2, ends=False, name="other"), place)
+
+
 def test_a_driver_that_ends_leaves_who_waits_to_the_next(tmp_path: Path) -> None:
     place = Place(tmp_path / "home", tmp_path)
     first = opened(asked(2, rungs=2), place)
@@ -182,7 +269,7 @@ def test_with_more_trials_the_last_bracket_goes_on(tmp_path: Path) -> None:
     assert after[:3] == before
     for first in (0, 2, 4):
         values = [after[n].outcome.rungs["8"] for n in (first, first + 1)]
-        assert after[first + values.index(max(values))].done, "the best of all six brackets is carried out whole"
+        assert after[first + values.index(max(values))].done, "the best of each bracket is carried out whole"
 
 
 def test_a_spent_budget_leaves_who_waits_for_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

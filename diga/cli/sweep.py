@@ -72,7 +72,7 @@ def sweep(
       diga promote diga.self_training 12 my_best            a recipe of trial 12
 
     What trials share is computed once. A trial is first carried out with fewer updates of its last training
-    stage, its learning rate decayed to their end: with [bold]sha[/bold] the best of each six in turn goes on, with
+    stage, its learning rate decayed to their end: with [bold]sha[/bold] the best of each E in turn goes on, with
     [bold]asha[/bold] whoever is among the best so far. The first trial is the base as it is, if that lies in the space.
     What failed is never best.
     """

@@ -92,7 +92,7 @@ def came_to(told: list[Rung], objective: str, died: str = "") -> Outcome:
 
 
 class Outdone(BaseException):
-    """A trial is not among the best of its rung; no Exception, so that nothing on its way takes it for a failure."""
+    """A trial does not go on, or not yet; no Exception, so that nothing on its way takes it for a failure."""
 
 
 def alone(course: Course, place: Place, launch: Launch, origin: Mapping[str, str]) -> None:

@@ -28,6 +28,7 @@ def settled(study: optuna.Study, sweep: Sweep, question: str, folder: Path, wher
         "question": question,
         "dimensions": [d.model_dump(mode="json") for d in sweep.dimensions],
         "rungs": sweep.halving and list(sweep.halving.rungs),
+        "in_turn": bool(sweep.halving and sweep.halving.in_turn),
     }
     before, here = study.user_attrs.get(DECLARED), _known(folder)
     if before is None:
@@ -67,3 +68,9 @@ def _same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if before["rungs"] != now["rungs"]:
         what = f"there is one with rungs {shown(before['rungs'])}, not {shown(now['rungs'])}"
         raise ConfigError(f"sweep {name!r}", what, other)
+    was, wanted = (one.get("in_turn", False) for one in (before, now))  # earlier versions had one rule
+    if was != wanted:
+        what = "whose best go on in turn" if was else "whose best so far go on"
+        raise ConfigError(
+            f"sweep {name!r}", f"there is one {what}", f"--prune {'sha' if was else 'asha'}; else {other}"
+        )

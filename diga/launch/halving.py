@@ -7,7 +7,8 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial
 
-from diga.sweep import Sweep
+from diga.launch.tried import Outcome
+from diga.sweep import Halving, Sweep
 
 Verdict = Literal["on", "waiting", "over"]
 
@@ -47,7 +48,21 @@ def verdict(sweep: Sweep, number: int, steps: int, begun: Mapping[int, FrozenTri
     return in_turn(number, halving.eta * steps, sweep.trials, there, finished)
 
 
-def may_win(sweep: Sweep, number: int, begun: Mapping[int, FrozenTrial]) -> bool:
-    """Whether a trial that does not go on yet may do so when its rivals have come."""
-    at = max(begun[number].intermediate_values, default=0)
-    return bool(sweep.halving and sweep.halving.in_turn and at and verdict(sweep, number, at, begun) != "over")
+def goes_on(sweep: Sweep, number: int, steps: int, begun: Mapping[int, FrozenTrial]) -> bool:
+    """Whether a trial goes on from a rung; one that was taken over goes on where it had gone on before."""
+    assert sweep.halving
+    had = any(further > steps for further in begun[number].intermediate_values)
+    return had or not sweep.halving.ends or verdict(sweep, number, steps, begun) == "on"
+
+
+def ended_at(sweep: Sweep, number: int, outcome: Outcome, begun: Mapping[int, FrozenTrial]) -> Verdict:
+    """What is to come of a trial that did not go on: "on" if it turned out best, "waiting" if it may yet."""
+    halving = sweep.halving
+    if outcome.status != "pruned" or not outcome.rungs or halving is None or not halving.in_turn:
+        return "over"
+    return verdict(sweep, number, counted(halving, max(map(int, outcome.rungs))), begun)
+
+
+def counted(halving: Halving, rung: int) -> int:
+    """A rung's updates as Optuna counts resources."""
+    return int(halving.eta ** halving.rungs.index(rung))

@@ -22,15 +22,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from diga.launch.declared import settled
-from diga.launch.halving import may_win, verdict
+from diga.launch.halving import counted, ended_at, goes_on
 from diga.launch.storage import Draws, distribution, one_at_a_time, patiently, sampler_of
-from diga.launch.tried import Outcome, Tried
+from diga.launch.tried import DRIVER, NOBODYS, NUMBER, SO_FAR, Outcome, Tried, numbered, waits
 from diga.lease import Lease
 from diga.space import Changes, Space
 from diga.sweep import Sweep
 
-DRIVER, NUMBER, OUTCOME, KNOWN, EXTRA = "driver", "number", "outcome", "known", "extra"
-WAITS = "waits"  # of a trial that waits at a rung: what has come of it, should it end there
+OUTCOME, KNOWN, EXTRA = "outcome", "known", "extra"
 FAILS = "fails"  # the constraint that a setting breaks which has no score
 T = TypeVar("T")
 
@@ -91,12 +90,12 @@ class Ledger:
 
         This one is none: a trial of its own that it has not in hand was lost sight of while the storage was away.
         """
-        if driver not in self._dead | {self.driver}:
+        if driver not in self._dead | {self.driver, NOBODYS}:
             lease = self._others.setdefault(driver, Lease(self._lease(driver)))
             if lease.try_take():
                 lease.release()
                 self._dead.add(driver)
-        return driver not in self._dead | {self.driver}
+        return driver not in self._dead | {self.driver, NOBODYS}
 
     def _locked(self, work: Callable[[], T]) -> T:
         """`work` by one driver at a time; again, from its start, if the storage was away meanwhile."""
@@ -159,18 +158,21 @@ class Ledger:
 
     def _take(self, more: bool) -> Answer:
         own = self._own()
-        running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
-        for found in running:
-            waits = bool(found.user_attrs.get(WAITS))
-            if waits and self._still_waits(found, own):
+        for found in self._running(own):
+            if waits(found) and self._still_waits(found, own):
                 continue
-            if (waits or not self._lives(found.user_attrs.get(DRIVER, ""))) and not self._closed(found):
+            if not self._lives(found.user_attrs.get(DRIVER, NOBODYS)) and not self._closed(found):
                 return self._adopted(found, own)
         if more and sum(t.state != TrialState.WAITING for t in own) < self.sweep.trials:
             number = 1 + max(numbered(own), default=-1)
             self.study.sampler = sampler_of(self.sweep, number, before=self.study.sampler)
             return self._begun(self.study.ask(), number)
-        return "later" if running and more else "over"
+        to_come = self._running(self._own()) or (self.sweep.halving and self.sweep.halving.in_turn and self._mine)
+        return "later" if to_come and more else "over"
+
+    def _running(self, own: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those that are not over and not in this driver's hands."""
+        return [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
 
     def _adopted(self, found: FrozenTrial, own: Sequence[FrozenTrial]) -> Taken:
         """A trial taken over; one whose driver died before it could number it gets the next number."""
@@ -182,20 +184,16 @@ class Ledger:
         """Ask the space; a trial that has a setting already gives the same again."""
         trial.set_user_attr(NUMBER, number)
         trial.set_user_attr(DRIVER, self.driver)
-        if trial.user_attrs.get(WAITS):
-            trial.set_user_attr(WAITS, None)
         more = dict(self.space(Draws(trial, self.sweep, number)) or {})
         if more:
             trial.set_user_attr(EXTRA, more)
         self._mine[number] = trial._trial_id
-        self._left.discard(number)
         return Taken(number, trial.params | more)
 
     def others_at_work(self) -> bool:
         """Whether another driver that lives carries out a trial."""
-        own = patiently(self._own, self.where)
-        running = [t for t in own if t.state == TrialState.RUNNING and t._trial_id not in self._mine.values()]
-        return any(not t.user_attrs.get(WAITS) and self._lives(t.user_attrs.get(DRIVER, "")) for t in running)
+        running = self._running(patiently(self._own, self.where))
+        return any(self._lives(t.user_attrs.get(DRIVER, NOBODYS)) for t in running)
 
     def _closed(self, found: FrozenTrial) -> bool:
         """Finish a trial of which all is known but that it is over."""
@@ -211,27 +209,25 @@ class Ledger:
 
         Optuna's own pruner would count a trial that was taken over twice.
         """
-        halving = self.sweep.halving
-        assert halving
-        steps = halving.eta ** halving.rungs.index(rung)  # as Optuna counts resources
+        assert self.sweep.halving
+        steps = counted(self.sweep.halving, rung)
 
         def work() -> bool:
             self.study._storage.set_trial_intermediate_value(self._mine[number], steps, value)
-            return not halving.ends or verdict(self.sweep, number, steps, numbered(self._own())) == "on"
+            return goes_on(self.sweep, number, steps, numbered(self._own()))
 
         return patiently(work, self.where)
 
     def _still_waits(self, found: FrozenTrial, own: Sequence[FrozenTrial]) -> bool:
         """Whether a trial that waits has to go on waiting; one that a rival has outdone is told so."""
-        number, waits = found.user_attrs[NUMBER], found.user_attrs[WAITS]
-        known = verdict(self.sweep, number, max(found.intermediate_values), numbered(own))
-        if known == "over":
-            self.study._storage.set_trial_user_attr(found._trial_id, OUTCOME, waits)
-            outcome = Outcome(**json.loads(waits))
+        number, so_far = found.user_attrs[NUMBER], found.user_attrs[SO_FAR]
+        outcome = Outcome(**json.loads(so_far))
+        verdict = ended_at(self.sweep, number, outcome, numbered(own))
+        if verdict == "over":
+            self.study._storage.set_trial_user_attr(found._trial_id, OUTCOME, so_far)
             self._tell(found._trial_id, outcome)
             self._outdone.append((number, outcome))
-            self._left.discard(number)
-        return known != "on"
+        return verdict != "on"
 
     def outdone(self) -> list[tuple[int, Outcome]]:
         """Trials that waited and were ended by this driver since it was last asked."""
@@ -242,21 +238,23 @@ class Ledger:
         """A trial is over, said twice it is said once; or it is the best of its rung so far: whether it waits."""
 
         def work() -> bool:
-            trial = self._mine[number]
-            if self.study._storage.get_trial(trial).state.is_finished():
-                return False
-            waits = outcome.status == "pruned" and may_win(self.sweep, number, numbered(self._own()))
-            told = json.dumps(outcome._asdict())
-            self.study._storage.set_trial_user_attr(trial, WAITS if waits else OUTCOME, told)
-            if not waits:
+            trial, storage = self._mine[number], self.study._storage
+            found, told = storage.get_trial(trial), json.dumps(outcome._asdict())
+            if found.state.is_finished() or found.user_attrs.get(DRIVER) != self.driver:  # an answer had been lost
+                return waits(found)
+            if ended_at(self.sweep, number, outcome, numbered(self._own())) == "over":
+                storage.set_trial_user_attr(trial, OUTCOME, told)
                 self._tell(trial, outcome)
-            return waits
+                return False
+            storage.set_trial_user_attr(trial, SO_FAR, told)
+            storage.set_trial_user_attr(trial, DRIVER, NOBODYS)
+            return True
 
-        waits: bool = patiently(work, self.where)
+        left: bool = patiently(work, self.where)
         self._mine.pop(number, None)
-        if waits:
+        if left:
             self._left.add(number)
-        return waits
+        return left
 
     def _tell(self, trial: int, outcome: Outcome) -> None:
         """Samplers do not look at a trial of Optuna's state FAIL: one whose worker died says nothing of its setting.
@@ -281,20 +279,17 @@ class Ledger:
 
     def mine(self) -> list[Tried]:
         """Those that this driver has in hand, or left waiting."""
-        return [one for one in self.tried() if one.number in self._left | self._mine.keys()]
+        left = {one.number for one in self.tried() if one.outcome.status == "waiting"} & self._left
+        return [one for one in self.tried() if one.number in left | self._mine.keys()]
 
     def tried(self) -> list[Tried]:
         """Every trial of the sweep's own that has begun, by number."""
         found = []
         for number, trial in numbered(patiently(self._own, self.where)).items():
-            told, waits = trial.user_attrs.get(OUTCOME), trial.user_attrs.get(WAITS)
-            outcome = Outcome(**json.loads(told or waits)) if told or waits else Outcome("running")
-            outcome = outcome if told or not waits else outcome._replace(status="waiting")
+            told = trial.user_attrs.get(OUTCOME) or trial.user_attrs.get(SO_FAR)
+            outcome = Outcome(**json.loads(told)) if told else Outcome("running")
+            if OUTCOME not in trial.user_attrs:
+                outcome = outcome._replace(status="waiting" if waits(trial) else "running")
             changes = trial.params | trial.user_attrs.get(EXTRA, {})
             found.append(Tried(number, changes, dict(trial.params), outcome))
         return sorted(found, key=lambda one: one.number)
-
-
-def numbered(own: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
-    """Those that have begun, by number."""
-    return {t.user_attrs[NUMBER]: t for t in own if NUMBER in t.user_attrs}

@@ -80,7 +80,7 @@ class Settings(OptunaSearch):  # type: ignore[misc]
 
 
 class Judge(FIFOScheduler):  # type: ignore[misc]
-    """Ends a trial that is not among the best of its rung."""
+    """Takes a trial from its worker that does not go on, or not yet."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+NUMBER, DRIVER, SO_FAR = "number", "driver", "so far"  # attributes of a trial in its storage
+NOBODYS = ""  # in the place of a driver: what is SO_FAR of the trial is known, and it waits at a rung for its rivals
 UNSCORED = "objective"  # where a trial fails whose scores lack what is searched for
 
 
@@ -67,3 +72,13 @@ def ended(told: list[Rung], status: str, objective: str) -> Outcome:
         failure=last.failure,
         error=last.error,
     )
+
+
+def waits(trial: FrozenTrial) -> bool:
+    """Whether a trial waits at a rung for its rivals."""
+    return SO_FAR in trial.user_attrs and trial.user_attrs.get(DRIVER) == NOBODYS
+
+
+def numbered(own: Iterable[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """Those that have begun, by number."""
+    return {t.user_attrs[NUMBER]: t for t in own if NUMBER in t.user_attrs}
