@@ -18,10 +18,10 @@ demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it 
 	$(BIN)/diga ablate demo --seeds $(SEEDS)
 	$(BIN)/diga report demo
 
-test: .venv/tools ## what must hold, but for what takes longest
+test: .venv/tools ## what must hold, but for tests of more than ten seconds each
 	$(TESTS) -m "not slow"
 
-faults: .venv/tools ## what takes longest: clusters, most that is killed or stopped, several workers
+faults: .venv/tools ## those: clusters, whatever is killed or stopped, several workers, whole reports
 	$(TESTS) -m slow
 
 check: .venv/tools ## floors, style, types

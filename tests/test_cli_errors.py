@@ -199,6 +199,7 @@ def test_a_loss_that_is_not_finite_ends_a_lone_run_with_its_own_code(typed, plac
     assert tiny.marks(place.home) == before
 
 
+@pytest.mark.slow
 def test_a_study_with_a_failed_cell_ends_with_six_and_names_it(typed, place):
     small = ("warm_up.plan.steps=2", "self_training.plan.steps=60", "self_training.plan.lr=1e6", "crop=[28,56]")
     words = ["ablate", "diga:table3", "--inline", "--no-guard", "--seeds", "1"]

@@ -200,6 +200,7 @@ def test_show_of_a_chain_names_every_intermediate_and_what_it_reads(home):
         assert path in told
 
 
+@pytest.mark.slow
 def test_status_and_report(home):
     told = said(home, "status", "diga/streets")
     assert "diga/streets" in told

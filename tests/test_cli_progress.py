@@ -7,6 +7,8 @@ import pty
 import re
 import subprocess
 
+import pytest
+
 from diga.cli.console import Bars, seeds_of, settings, title
 from tests import tiny
 
@@ -15,6 +17,7 @@ WORDS = ["run", "diga:streets", *(w for c in CHANGES for w in ("--set", c))]
 LINE = re.compile(r"\[\d/3\] \w+ [0-9a-f]{6} seed 0  \d+\.\d s")
 
 
+@pytest.mark.slow
 def test_a_file_gets_a_line_a_stage_and_nothing_else(tmp_path):
     place = tiny.place(tmp_path)
     code, said, errors = tiny.diga(place.home, *WORDS, "--set", "warm_up.plan.steps=9")
@@ -30,6 +33,7 @@ def test_a_file_gets_a_line_a_stage_and_nothing_else(tmp_path):
     assert len(said.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_live_bars(tmp_path):
     place = tiny.place(tmp_path)
     ours, theirs = pty.openpty()

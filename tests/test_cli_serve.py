@@ -150,6 +150,7 @@ def test_a_server_that_is_down_is_a_warning_and_reports_are_served(tmp_path: Pat
 # --- a report in MLflow ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_run_of_the_study_carries_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "PARTS", figures.PARTS[:1])
     place = tiny.place(tmp_path)

@@ -93,6 +93,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WarmUp, "two_views", two_views)
 
 
+@pytest.mark.slow
 def test_a_switch_that_the_code_forgets_is_named_with_its_rows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     deaf(monkeypatch)
     what = r"s: rows 'base' and 'changed' come to the same: warm_up.alpha 0.5 -> 0.1 changes nothing \(.*--no-guard"
@@ -100,6 +101,7 @@ def test_a_switch_that_the_code_forgets_is_named_with_its_rows(place: Place, mon
         check(pair(warm_up__alpha=0.1), place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["warm_up.mask.side", "centroids.cap", "self_training.trust.quantile"])
 def test_a_field_that_this_method_never_reads_is_found(place: Place, path: str) -> None:
     value = {"quantile": 0.25}.get(path.rpartition(".")[2], 17)

@@ -120,6 +120,7 @@ def test_a_stages_own_oserror_keeps_its_message_and_a_full_disk_is_the_disks(tmp
 # --- diga retry ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_retry_tries_the_class_it_is_told_as_it_was_launched(tmp_path):
     place = tiny.place(tmp_path)
     tiny.launch(tiny.with_a_failure(), place)

@@ -25,6 +25,7 @@ from diga.report.build import build
 from tests import tiny
 
 
+@pytest.mark.slow
 def test_a_cell_that_diverges_stops_no_other(tmp_path):
     place = tiny.place(tmp_path)
     tiny.check_failure(place, *tiny.launch(tiny.with_a_failure(), place))

@@ -132,6 +132,7 @@ def test_channels_last_is_a_matter_of_memory(net: nn.Module) -> None:
         assert apart(a, b) < 1e-4
 
 
+@pytest.mark.slow
 def test_half_precision_says_about_the_same(net: nn.Module) -> None:
     net.eval()
     with torch.no_grad():
@@ -144,6 +145,7 @@ def test_half_precision_says_about_the_same(net: nn.Module) -> None:
         assert torch.corrcoef(torch.stack([a.flatten(), b.float().flatten()]))[0, 1] > 0.99
 
 
+@pytest.mark.slow
 def test_it_trains_in_half_precision(net: nn.Module) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         out = net(images())

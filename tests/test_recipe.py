@@ -308,6 +308,7 @@ def check_random_changes(changes: dict[str, Any]) -> None:
         assert loads(dumps(recipe)) == recipe
 
 
+@pytest.mark.slow
 def test_two_thousand_random_changes_give_a_recipe_or_a_config_error() -> None:
     SPENT.clear()
     check_random_changes()

@@ -297,6 +297,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 IMPORTS = "mlflow, pandas, pyarrow.parquet, scipy.stats, matplotlib.figure, matplotlib.backends.backend_pdf"
 
 
+@pytest.mark.slow
 def test_a_report_takes_a_few_times_what_its_libraries_take_to_be_imported(demo: str, tmp_path: Path) -> None:
     """18 cells in a new process against an empty one that imports: processor time, on whatever machine this is."""
     work = (

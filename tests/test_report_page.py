@@ -75,6 +75,7 @@ def outline(text: str) -> Outline:
 # --- in a browser ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_it_holds_at_every_width(tab: Page, made: Path, tmp_path: Path, width: int, dark: bool) -> None:

@@ -255,6 +255,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_report_is_made_again_byte_for_byte_without_its_store(report: Path, tmp_path: Path) -> None:
     again = write(snapshot.read_back(report), tmp_path)
     assert files(again) == files(report)
@@ -271,6 +272,7 @@ def test_the_lock_names_every_run_and_every_file_and_no_password(report: Path) -
     assert "hunter2" not in snapshot.redacted(secret) + str(snapshot.place(Path("c"), secret, "s"))
 
 
+@pytest.mark.slow
 def test_a_report_may_be_made_again_in_its_own_place(report: Path, tmp_path: Path) -> None:
     here = write(snapshot.read_back(report), tmp_path)
     before = files(here)

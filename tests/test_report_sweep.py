@@ -148,6 +148,7 @@ def test_all_records_are_asked_for_again_of_trials_too(tmp_path: Path, monkeypat
     assert kept(fresh=True) == 0.99
 
 
+@pytest.mark.slow
 def test_the_report_again_is_the_same_to_the_byte(tmp_path: Path) -> None:
     folder = build.write(make_sweep.in_memory(make_sweep.sweep(12)), tmp_path / "a")
     lock = json.loads((folder / snapshot.LOCK).read_text())

@@ -177,6 +177,7 @@ def test_no_label_changes_a_tables_shape(module: ModuleType, spec: Callable[...,
     assert module.verdicts(make.in_memory(known))
 
 
+@pytest.mark.slow
 def test_every_table_has_its_report(tmp_path: Path) -> None:
     """Whole pages, of whole studies and of studies under way; the numbers of classes are read from parameters."""
     for name, (_, spec) in TABLES.items():

@@ -228,6 +228,7 @@ def killed_at(root: Path, number: int) -> bool:
     return code != 0
 
 
+@pytest.mark.slow
 def test_a_reader_sees_all_or_nothing_wherever_the_writer_is_killed(tmp_path: Path) -> None:
     points = 0
     while killed_at(tmp_path / str(points), points):

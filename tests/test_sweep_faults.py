@@ -168,6 +168,7 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_between_two_words(point: str, tmp_path: Path, unbroken: tuple[list[Tried], int]) -> None:
     place = tiny.place(tmp_path)
@@ -191,6 +192,7 @@ def by_rungs(in_turn: bool, tmp_path_factory: pytest.TempPathFactory) -> list[Tr
     return carried_out(asked(rungs=3, in_turn=in_turn), place, function=rate)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 4, 5])
 def test_killed_between_a_rungs_value_and_its_verdict(
     number: int, tmp_path: Path, in_turn: bool, by_rungs: list[Tried]
@@ -209,6 +211,7 @@ def test_killed_between_a_rungs_value_and_its_verdict(
 # --- asked to stop -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_search_that_is_stopped_says_so_and_goes_on(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -168,6 +168,7 @@ def test_what_failed_diverged_or_was_pruned_is_never_best(place: Place) -> None:
     assert again == tried, "what diverged is not tried again"
 
 
+@pytest.mark.slow
 def test_a_search_leaves_the_settings_that_have_no_score(place: Place) -> None:
     """To Optuna's samplers a trial that failed is one that was never made, and they would come back for ever."""
     tried, _ = carried_out(searching.sweep(30, hilly), place, function=hilly)

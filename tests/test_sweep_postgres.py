@@ -88,6 +88,7 @@ def test_two_drivers_share_a_sweep_and_its_server_is_restarted(asked: Sweep, ser
     assert told == {one.number: one.outcome.status for one in found}
 
 
+@pytest.mark.slow
 def test_a_driver_that_dies_is_followed_by_the_other(server: Server, tmp_path: Path) -> None:
     """Killed with a trial in its hands; typed again there are exactly so many."""
     place = tiny.place(tmp_path)
