@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 SEEDS ?= 3
 INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
-TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 8 --durations-min 10
 # Compiled is what is imported, once: where Python is told to write no bytecode every process would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(BIN)/python -c "import diga.cli, diga.launch.ray_train, diga.launch.search, diga.methods.ddb, diga.report.build, \
