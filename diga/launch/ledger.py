@@ -279,8 +279,11 @@ class Ledger:
 
     def mine(self) -> list[Tried]:
         """Those that this driver has in hand, or left waiting."""
-        left = {one.number for one in self.tried() if one.outcome.status == "waiting"} & self._left
-        return [one for one in self.tried() if one.number in left | self._mine.keys()]
+        return [
+            one
+            for one in self.tried()
+            if one.number in self._mine or (one.number in self._left and one.outcome.status == "waiting")
+        ]
 
     def tried(self) -> list[Tried]:
         """Every trial of the sweep's own that has begun, by number."""
