@@ -81,6 +81,9 @@ def finished(place: Place, before: list[Tried], marks: dict[str, Any], **more: A
     told = {int(r.data.tags["trial"]): (r.data.tags["status"], r.data.tags["cell"]) for r in runs}
     assert len(runs) == N
     assert told == {one.number: (one.outcome.status, one.outcome.cell) for one in tried}
+    for run in runs:
+        points = tiny.client(place).get_metric_history(run.info.run_id, "rung/target")
+        assert [str(p.step) for p in points] == list(tried[int(run.data.tags["trial"])].outcome.rungs), "each once"
     assert optuna.get_all_study_names(storage.storage_at(None, folder_of(place.home, "s"))) == ["s"]
     return tried
 
@@ -165,6 +168,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "within a line": at_call(JournalFileBackend, "append_logs", 25, half),
     "before MLflow has a trial": at_call(TrialMirror, "_tell", 2),
     "before MLflow has its numbers": at_call(TrialMirror, "_end", 3),
+    "between MLflow's rungs and its numbers": at_call(TrialMirror, "_numbers", 2),
 }
 
 

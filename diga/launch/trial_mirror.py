@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from mlflow.entities import Metric
 from diga.errors import ConfigError
 from diga.launch.answers import first_line
 from diga.launch.storage import name_of
-from diga.launch.tracking import Tracker, published
+from diga.launch.tracking import Tracker
 from diga.launch.trial import chain_of
 from diga.launch.tried import Outcome, Tried
 from diga.pipeline import Place
@@ -103,19 +102,18 @@ class TrialMirror:
             self.tracker.origin(run_id, {f"stage.{run.name}": run.fingerprint for run in chain} | dict(self.tags), {})
 
     def _end(self, run_id: str, outcome: Outcome) -> None:
-        """Its numbers, its rungs, then its state: a run that has a final state has everything."""
-        main, now = self.sweep.objectives[0].name, int(time.time() * 1000)
-        rungs = [Metric(f"rung/{main}", value, now, int(steps)) for steps, value in outcome.rungs.items()]
+        """Its numbers, its rungs, then its state: a run that has a final state has everything.
+
+        A value told twice is one to MLflow if its moment is the same: a driver may be killed between two of these.
+        """
+        main = self.sweep.objectives[0].name
+        rungs = [Metric(f"rung/{main}", v, outcome.moment, int(steps)) for steps, v in outcome.rungs.items()]
         if rungs:
             self.tracker.client.log_batch(run_id, rungs)
-        self.tracker.log(run_id, self._numbers(outcome), moment=self._moment(outcome, now))
+        self.tracker.log(run_id, self._numbers(outcome), moment=outcome.moment)
         words = {"cell": outcome.cell, "error": outcome.error, "failure": outcome.failure, "status": outcome.status}
         self.tracker.log(run_id, tags=words)
         self.tracker.client.set_terminated(run_id, FINAL[outcome.status])
-
-    def _moment(self, outcome: Outcome, now: int) -> int:
-        folder = self.place.store.folder(outcome.cell) if outcome.cell else None
-        return published(folder) if folder and folder.exists() else now
 
     def _numbers(self, outcome: Outcome) -> Mapping[str, float]:
         """What it cost and, of a trial that was carried out whole, its scores."""

@@ -40,6 +40,7 @@ class Outcome(NamedTuple):
     exaflop: float | None = None
     failure: str = ""
     error: str = ""
+    moment: int = 0  # when that was known, in milliseconds
 
 
 class Tried(NamedTuple):
