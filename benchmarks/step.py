@@ -7,21 +7,27 @@ in the ratio: mean teacher, strong view, masks, consensus, centroids, losses, op
 64th of theirs while optimizer and mean teacher, which go through all weights, cost what they cost there:
 with the trained translator, and in warm-up with the forward of target images.  Images are read beforehand.
 
+A machine's pace may vary by more than what is sought between two turns of ten seconds.  Of the 65 M weights a second
+ratio is seen from within the step: how much of its own time passes in its networks (`benchmarks.inside`).  At a quarter
+of the crop, where a step takes half a minute, it is the only one.
+
 One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.inside import Inside
 from benchmarks.networks import PaperSize
 from diga.engine import feed
 from diga.engine.fit import Plans, Step
@@ -36,6 +43,7 @@ from diga.engine.run import CPU, Pace, Run
 from diga.methods.diga import SelfTraining, WarmUp
 from diga.methods.translation import Translator
 from diga.models.streetnet import Residual, conv, streetnet
+from diga.models.translator import Generator
 from diga.recipe import Recipe, override
 from diga.settings import Plan
 from diga.types import IGNORE, Batch, Guess, Pair, Prediction
@@ -71,6 +79,9 @@ class Measured(Run):
     step_ms: list[float] = field(default_factory=list)
     networks_ms: list[float] = field(default_factory=list)
     alone: Callable[[Pair], None] = lambda pair: None
+    beside: bool = True  # whether the networks alone have their turns
+    inside: Inside | None = None
+    inside_ms: list[float] = field(default_factory=list)  # of the steps, what passed in networks
 
     def segmenter(self, ref: str | None = None, part: str = "student") -> nn.Module:
         """The network measured, always the same weights."""
@@ -90,17 +101,21 @@ class Measured(Run):
         G = painter.generator(self).requires_grad_(False).eval() if isinstance(painter, Translator) else None
         leak = "target" in self.stage_of(self.stage).statistics.update
         self.alone = lambda pair: self.under_precision(lambda: networks_alone(S, T, G, pair, mixed, leak))
-        super().fit(nets, step, plan, keep, plans)
+        with self.inside.counted(nets["student"]) if self.inside else nullcontext():
+            super().fit(nets, step, plan, keep, plans)
 
     def pairs(self, start: int, stop: int) -> Iterator[Pair]:
         """Asked for the next pair, the loop has done with the last."""
         for t in range(start, stop):
             pair = self.ready[t % len(self.ready)]
             here = feed.placed(pair, self.device)
-            self.networks_ms.append(milliseconds(lambda here=here: self.alone(here), self.device))  # type: ignore[misc]
-            begun = now(self.device)
+            if self.beside:
+                self.networks_ms.append(milliseconds(lambda here=here: self.alone(here), self.device))  # type: ignore[misc]
+            begun, before = now(self.device), self.inside.seconds if self.inside else 0.0
             yield feed.placed(pair, self.device)
             self.step_ms.append(1e3 * (now(self.device) - begun))
+            if self.inside:
+                self.inside_ms.append(1e3 * (self.inside.seconds - before))
 
 
 def networks_alone(S: nn.Module, T: nn.Module, G: nn.Module | None, pair: Pair, mixed: bool, leak: bool) -> None:
@@ -166,26 +181,55 @@ def prepared(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path, dev
     return run
 
 
-def measured(recipe: Recipe, stage: str, net: Net, turns: int, folder: Path) -> Measured:
-    """The stage after `turns` steps."""
-    run = prepared(recipe, stage, net, turns, folder / stage)
+class Shape(NamedTuple):
+    """What is measured: a recipe with a network, in how many turns, and which of the two ratios."""
+
+    name: str
+    recipe: Recipe
+    net: Net
+    turns: int
+    beside: bool = True
+    within: bool = False
+
+
+def shapes(large: bool, quick: bool, turns: int) -> Iterator[Shape]:
+    """Those that are wanted."""
+    yield Shape("streets", streets(), lambda: streetnet(K), turns)
+    at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
+    sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
+    whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target")}
+    paper = override(streets(), at | sgd | whole | {"crop": (64, 112)})
+    if not quick:
+        yield Shape("65 M weights", paper, PaperSize, 8, within=True)
+        yield Shape("65 M weights", override(paper, {"crop": (128, 224)}), PaperSize, 4, beside=False, within=True)
+    size = (64, 112) if quick else (256, 448)
+    for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
+        if wanted:
+            steps = 4 if quick or crop == (512, 896) else 10
+            yield Shape(name, override(streets(), at | {"crop": crop}), StandIn, steps)
+
+
+def measured(shape: Shape, stage: str, folder: Path) -> Measured:
+    """The stage after its steps."""
+    run = prepared(shape.recipe, stage, shape.net, shape.turns, folder / stage)
+    run.beside, run.inside = shape.beside, Inside(PaperSize, Generator) if shape.within else None
     run.own(run)
     return run
 
 
-def shapes(large: bool, quick: bool, turns: int) -> Iterator[tuple[str, Recipe, Net, int]]:
-    """Name, recipe, network and number of steps."""
-    yield "streets", streets(), lambda: streetnet(K), turns
-    at = {"warm_up.distil_at": "pixels", "self_training.distil_at": "pixels", "batch": 2 if quick else 3}
-    sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
-    whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target")}
-    for crop, steps, wanted in (((64, 112), 12, not quick), ((128, 224), 8, large)):
-        if wanted:
-            yield "65 M weights", override(streets(), at | sgd | whole | {"crop": crop}), PaperSize, steps
-    size = (64, 112) if quick else (256, 448)
-    for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
-        if wanted:
-            yield name, override(streets(), at | {"crop": crop}), StandIn, 4 if quick or crop == (512, 896) else 10
+def settled(ms: list[float]) -> float:
+    """The median, without the first turns: they find cold caches."""
+    return statistics.median(ms[min(len(ms) // 4, 10) :])
+
+
+def line(shape: Shape, stage: str, run: Measured) -> list[str]:
+    """What is shown of a stage."""
+    size, step = f"{shape.recipe.batch} x {shape.recipe.crop[0]} x {shape.recipe.crop[1]}", settled(run.step_ms)
+    alone = settled(run.networks_ms) if shape.beside else math.nan
+    shares = [inside / whole for inside, whole in zip(run.inside_ms, run.step_ms, strict=False)]
+    within = settled(shares) if shape.within else math.nan
+    numbers = (f"{alone:.1f}", f"{step:.1f}", f"{alone / step:.3f}", f"{within:.3f}")
+    return [shape.name, stage, size, *(text.replace("nan", "") for text in numbers), f"{len(run.step_ms)}"]
 
 
 def loss_block(B: int, H: int, W: int, turns: int) -> list[float]:
@@ -212,24 +256,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few steps, small shapes: does it run at all")
     parser.add_argument("--turns", type=int, default=0, help="steps on streets (default 300)")
-    larger = "65 M weights at a quarter of the crop, and the stand-in at 512 x 896, too: minutes"
-    parser.add_argument("--large", action="store_true", help=larger)
+    parser.add_argument("--large", action="store_true", help="the stand-in at 512 x 896, too: minutes")
     parser.add_argument("--only", default="", help="networks whose name begins so: streets, 65 M, stand-in")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    title = "medians of steps taken in turns, one thread"
-    table = Table("network", "stage", "batch", "networks ms", "step ms", "ratio", "steps", title=title)
+    title = "medians of turns, one thread"
+    table = Table("network", "stage", "batch", "networks ms", "step ms", "ratio", "within", "steps", title=title)
     wanted = shapes(chosen.large, chosen.quick, chosen.turns or (12 if chosen.quick else 300))
-    for name, recipe, net, steps in (row for row in wanted if row[0].startswith(chosen.only)):
+    for shape in (one for one in wanted if one.name.startswith(chosen.only)):
         for stage in ("warm_up", "self_training"):
-            assert isinstance(recipe.stages[stage], WarmUp | SelfTraining)
+            assert isinstance(shape.recipe.stages[stage], WarmUp | SelfTraining)
             with tempfile.TemporaryDirectory() as folder:
-                run = measured(recipe, stage, net, steps, Path(folder))
-            skipped = min(len(run.step_ms) // 4, 10)  # the first ones find cold caches
-            ours, alone = (statistics.median(ms[skipped:]) for ms in (run.step_ms, run.networks_ms))
-            size = f"{recipe.batch} x {recipe.crop[0]} x {recipe.crop[1]}"
-            count = len(run.step_ms) - skipped
-            table.add_row(name, stage, size, f"{alone:.1f}", f"{ours:.1f}", f"{alone / ours:.3f}", str(count))
+                table.add_row(*line(shape, stage, measured(shape, stage, Path(folder))))
     console = Console(width=110)
     console.print(table)
     if chosen.only:
