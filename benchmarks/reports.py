@@ -29,6 +29,7 @@ from tests import make_database as bulk
 from tests import make_records as make
 
 ROWS = 100
+LIBRARIES = "import mlflow.store.tracking.sqlalchemy_store, pandas, pyarrow.parquet"
 REPORT = "import sys; from diga.cli import main; sys.argv[0] = 'diga'; main()"
 
 
@@ -109,6 +110,11 @@ def main() -> None:
     for module in ("diga.report", "diga.report.build"):
         _line(table, f"import {module}", min(took("-c", f"import {module}") for _ in range(5)))
     _line(table, "python, nothing imported", min(took("-c", "") for _ in range(5)))
+    _line(
+        table,
+        "import what reads MLflow's records, no line of ours",
+        min(took("-c", LIBRARIES, MLFLOW_DISABLE_TELEMETRY="true") for _ in range(5)),
+    )
     demo(table)
     if asked.study:
         own(table, asked.study)

@@ -13,14 +13,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes, started anew; what they have not begun when the block fails is not begun any more.
+def pool(workers: int, copies: bool = False) -> Iterator[ProcessPoolExecutor]:
+    """So many processes; what they have not begun when the block fails is not begun any more.
 
-    Either way the block ends when they have.
+    Started anew, or `copies` of this one, which have at once all that it has imported: they are made here and now, and
+    it must have neither threads that hold a lock nor connections yet.  Either way the block ends when they have.
     """
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may never wake
-    crew = ProcessPoolExecutor(workers, spawn, initializer=_follow)
+    context = multiprocessing.get_context("fork" if copies else "spawn")
+    crew = ProcessPoolExecutor(workers, context, initializer=_follow)
     try:
+        if copies:
+            crew.submit(os.getpid).result()
         yield crew
     except BaseException:
         crew.shutdown(cancel_futures=True)
@@ -36,6 +39,7 @@ def cores() -> int:
 def _follow() -> None:
     """A killed parent must not leave workers that wait for ever; one that is stopped says so itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -37,8 +37,25 @@ def test_a_block_that_fails_begins_nothing_more_and_leaves_nothing_under_way(tmp
     assert sum(one.cancelled() for one in sent) == 40 - left
 
 
-def test_a_block_that_ends_has_waited_for_all(tmp_path):
-    with pool(2) as crew:
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_block_that_ends_has_waited_for_all(tmp_path, copies):
+    with pool(2, copies) as crew:
         sent = [crew.submit(leave, tmp_path, i) for i in range(6)]
     assert [one.result() for one in sent] == list(range(6))
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def had() -> str:
+    return HAD
+
+
+HAD = "at first"
+
+
+def test_copies_have_what_this_process_had_when_they_were_made(monkeypatch):
+    monkeypatch.setitem(globals(), "HAD", "then")
+    with pool(1, copies=True) as crew:
+        monkeypatch.setitem(globals(), "HAD", "later")
+        assert crew.submit(had).result() == "then"
+    with pool(1) as crew:
+        assert crew.submit(had).result() == "at first"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from diga.errors import ConfigError, StorageError
 from diga.report import asking, records, runs, snapshot
@@ -21,6 +27,7 @@ from diga.report.build import write
 from diga.report.records import Records, client
 from tests import make_database as bulk
 from tests import make_records as make
+from tests import tiny
 
 CELLS = int(os.environ.get("DIGA_CELLS", "400"))  # 10,000 is the size that is promised
 START = bulk.START
@@ -98,6 +105,71 @@ def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_p
     asked.clear()
     same(whole, store.read())
     assert not asked
+
+
+# a process that has not imported MLflow yet; asked: by whom each run was read, which is not told by what comes of it
+COPIES = """
+import os, sys
+from diga.report import asking, records
+asking.FEW, asking.LEAST, asking.cores = 99, 1, lambda: 2
+asked, whole, mine = [], asking.pages, os.getpid()
+def pages(*words, **more):
+    for page in whole(*words, **more):
+        if os.getpid() != mine and sys.argv[2] == "killed":
+            os.kill(os.getpid(), 9)
+        asked.extend(run.info.run_id for run in page if os.getpid() == mine)
+        yield page
+asking.pages = pages
+assert "mlflow" not in sys.modules
+read = records.records(sys.argv[1], "large")
+print(len(set(asked)), sys.argv[3])
+read.cells.to_pickle(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("copies", ["at work", "killed"])
+def test_copies_of_this_process_read_the_same_beside_it(tmp_path: Path, copies: str) -> None:
+    """Made before it connects; where they are killed this one reads what is left."""
+    store = Store(tmp_path, rows=4, seeds=60)
+    words = [sys.executable, "-c", COPIES, store.uri, copies, str(tmp_path / "cells")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=tiny.LONG, check=False)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(pd.read_pickle(tmp_path / "cells"), store.read().cells)
+    own = int(done.stdout.split()[0]) - 1  # and the declaration
+    assert own == 240 if copies == "killed" else 0 < own < 240
+
+
+def test_a_small_database_is_read_by_one(store: Store) -> None:
+    with asking.helpers(store.uri, new=True) as crew:
+        assert crew is None
+    with asking.helpers("http://127.0.0.1:1", new=False) as crew:
+        assert crew is None, "what has MLflow already may have connections, too"
+
+
+@pytest.fixture
+def expiring() -> Iterator[list[bool]]:
+    """Of each session that is over, whether it went through all it had read."""
+    found: list[bool] = []
+
+    def note(session: Session) -> None:
+        found.append(session.expire_on_commit)
+
+    event.listen(Session, "before_commit", note)
+    yield found
+    event.remove(Session, "before_commit", note)
+
+
+def test_while_a_page_is_read_nothing_goes_through_its_objects_again(store: Store, expiring: list[bool]) -> None:
+    """And afterwards all is as it was."""
+    pages = asking.pages(store.client, store.experiment, asking.CELL.wanted)
+    assert sum(len(page) for page in pages) == 20
+    assert expiring
+    assert not any(expiring)
+    expiring.clear()
+    store.client.search_runs([store.experiment], asking.CELL.wanted)
+    assert expiring
+    assert all(expiring)
+    assert gc.isenabled()
 
 
 def test_where_no_process_can_be_begun_one_reads_all(tmp_path, asked, monkeypatch):

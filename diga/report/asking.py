@@ -6,14 +6,16 @@ from __future__ import annotations
 import gc
 import re
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,14 +27,18 @@ from diga.report import runs, trials
 from diga.report.snapshot import Snapshot, redacted
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from sqlalchemy.orm import Session
 
 PAGE = 1000
 SKEW = 600_000  # milliseconds that clocks of a launch and of a reader may differ by
 PATIENCE = 10.0  # seconds until a server is said to be down
 IDS = 200  # runs named in one question
 FEW = 3 * PAGE  # runs that one process has read when a second one could begin
+LEAST = 4_000  # bytes of a database that a cell takes, artifacts apart
 DIGITS = "0123456789abcdef"  # of a run's id, a random number in hexadecimal
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
@@ -110,7 +116,7 @@ def pages(asked: MlflowClient, experiment: str, wanted: str, deleted: bool = Fal
     """Runs of an experiment that a filter lets through, oldest first: what is new comes last, and shifts no page."""
     order, token = ["attributes.start_time ASC"], None
     while True:
-        with uncollected():
+        with lightly():
             page = asked.search_runs([experiment], wanted, DELETED if deleted else ACTIVE, PAGE, order, token)
         yield list(page)
         token = page.token
@@ -124,16 +130,26 @@ def every(asked: MlflowClient, experiment: str, wanted: str) -> list[Run]:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector: a page makes 70,000 objects that live as long as it, and looking through them all
-    again and again takes longer than making them."""
-    was = gc.isenabled()
+def lightly() -> Iterator[None]:
+    """Without what goes through the 70,000 objects of a page once more: the collector, again and again, and SQLAlchemy,
+    where this process asks a database itself, which at the end of a question takes from each what was read."""
+    was, database = gc.isenabled(), "sqlalchemy" in sys.modules
     gc.disable()
+    if database:
+        from sqlalchemy import event, orm
+
+        event.listen(orm.Session, "after_begin", _unexpired)
     try:
         yield
     finally:
+        if database:
+            event.remove(orm.Session, "after_begin", _unexpired)
         if was:
             gc.enable()
+
+
+def _unexpired(session: Session, *_: object) -> None:
+    session.expire_on_commit = False
 
 
 # --- what is new -------------------------------------------------------------------------
@@ -162,7 +178,12 @@ TRIAL = Kind(".trials", "tags.kind = 'trial'", "tags.kind = 'superseded trial'",
 
 
 def news(
-    asked: MlflowClient, experiment: str, before: Snapshot | None, kind: Kind = CELL, expected: int = 0
+    asked: MlflowClient,
+    experiment: str,
+    before: Snapshot | None,
+    kind: Kind = CELL,
+    expected: int = 0,
+    crew: Executor | None = None,
 ) -> Snapshot:
     """All runs of a kind, about `expected`: of those that `before` has, only what may have changed is asked for.
 
@@ -176,7 +197,7 @@ def news(
     finished = f"attributes.status = 'FINISHED' AND attributes.end_time >= {since}"
     fresh = kind.merged(
         kind.table(asked, pages(asked, experiment, f"{kind.wanted} AND attributes.status != 'FINISHED'")),
-        _all(asked, experiment, kind, f"{kind.wanted} AND {finished}", expected - old.runs.num_rows),
+        _all(asked, experiment, kind, f"{kind.wanted} AND {finished}", expected - old.runs.num_rows, crew),
     )
     seen = set(fresh["run_id"].to_pylist())
     doubtful = (old.open | (old.gone - gone)) - seen - gone
@@ -187,25 +208,47 @@ def news(
     return Snapshot(kind.merged(old.runs, fresh, gone | lost), now, frozenset(gone))
 
 
-def _all(asked: MlflowClient, experiment: str, kind: Kind, wanted: str, expected: int) -> pa.Table:
+def hands() -> int:
+    """Processes that read beside this one."""
+    return min(cores(), len(DIGITS)) - 1
+
+
+@contextmanager
+def helpers(uri: str, new: bool) -> Iterator[Executor | None]:
+    """These processes, as copies of this one before it connects: MLflow's import takes as long as 2,000 cells.
+
+    None where there would be no such copies, `new` being false, or where a database is too small for them.
+    """
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+    if not new or not hands() or (file and file.stat().st_size < FEW * LEAST):
+        yield None
+        return
+    with pool(hands(), copies=True) as crew:
+        yield crew
+
+
+def _all(
+    asked: MlflowClient, experiment: str, kind: Kind, wanted: str, expected: int, crew: Executor | None
+) -> pa.Table:
     """Runs that a filter lets through; where they are very many, each core reads those whose ids begin alike."""
-    hands = min(cores(), len(DIGITS)) - 1  # and this process
-    if expected <= FEW or not hands:
+    if expected <= FEW or not hands():
         return kind.table(asked, pages(asked, experiment, wanted))
     first, *parts = (f"{wanted} AND attributes.run_id LIKE '{digit}%'" for digit in DIGITS)
     read = [kind.table(asked, pages(asked, experiment, first))]
     if read[0].num_rows * len(DIGITS) > FEW:  # not only expected
         try:
-            return reduce(kind.merged, [*read, *_shared(asked, experiment, kind, parts, hands)])
+            return reduce(kind.merged, [*read, *_shared(asked, experiment, kind, parts, crew)])
         except BrokenProcessPool:  # one was killed, or a script may not be begun anew
             pass
     return reduce(kind.merged, [*read, *(kind.table(asked, pages(asked, experiment, part)) for part in parts)])
 
 
-def _shared(asked: MlflowClient, experiment: str, kind: Kind, parts: Sequence[str], hands: int) -> list[pa.Table]:
+def _shared(
+    asked: MlflowClient, experiment: str, kind: Kind, parts: Sequence[str], crew: Executor | None
+) -> list[pa.Table]:
     """Runs that each filter lets through, read by this process from the last on and by others from the first."""
-    with pool(hands) as crew:
-        sent = [crew.submit(_part, str(asked.tracking_uri), experiment, kind.name, part) for part in parts]
+    with nullcontext(crew) if crew else pool(hands()) as others:
+        sent = [others.submit(_part, str(asked.tracking_uri), experiment, kind.name, part) for part in parts]
         own = [
             kind.table(asked, pages(asked, experiment, part))
             for part, one in zip(reversed(parts), reversed(sent), strict=True)

@@ -15,10 +15,12 @@ import logging
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -189,6 +191,17 @@ def _copied(found: Path, to: Path) -> Path | None:
 
 def client(uri: str) -> MlflowClient:
     """A client of a store that is there.  Raises StorageError where none is, rather than make or wait for one."""
+    learn(uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def learn(uri: str) -> bool:
+    """Import what asks a store that is there, and connect to none; whether this process had not done so before.
+
+    Raises StorageError where there is none.
+    """
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
         raise StorageError(uri, "no records there", "a database that `diga run` or `diga ablate` wrote")
     asking.reachable(uri)
@@ -197,9 +210,11 @@ def client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient  # half of a report's time: whoever needs no records must not pay
-
-    return MlflowClient(uri)
+    new = "mlflow" not in sys.modules
+    import_module("mlflow")  # half of a report's time: whoever needs no records must not pay
+    if not uri.startswith("http"):
+        import_module("mlflow.store.tracking.sqlalchemy_store")  # its first question would
+    return new
 
 
 def delete(asked: MlflowClient, run_id: str, paths: Iterable[str]) -> None:
@@ -217,12 +232,13 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
     Raises ConfigError for a study that is not there, with the nearest name, and StorageError, one line that says
     what to do, for a store that does not answer or records that lack their declaration.
     """
-    with asking.answered(tracking_uri):
+    with asking.answered(tracking_uri), asking.helpers(tracking_uri, learn(tracking_uri)) as crew:
         asked = client(tracking_uri)
         experiment = asked.get_experiment_by_name(PREFIX + study)
         if experiment is None:
             _unknown(asked, study)
-        declared = asking.every(asked, experiment.experiment_id, "tags.kind = 'study'")
+        where = str(experiment.experiment_id)
+        declared = asking.every(asked, where, "tags.kind = 'study'")
         if not declared:
             again = f"a run with kind=study: `diga ablate {study}` writes one"
             raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
@@ -230,21 +246,15 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
 
         def kept_up(kind: asking.Kind, expected: int = 0) -> pa.Table:
             file = snapshot.place(cache, tracking_uri, study, kind.name) if cache else None
-            return _kept_up(asked, experiment.experiment_id, kind, file, expected)
+            before = snapshot.load(file, tracking_uri, where, kind.fields) if file else None
+            now = asking.news(asked, where, before, kind, expected, crew)
+            if file:
+                snapshot.save(file, tracking_uri, where, now, kind.fields)
+            return now.runs
 
         read = kept_up(asking.CELL, len(declaration["rows"]) * len(declaration["seeds"]))
         tried = kept_up(asking.TRIAL) if declaration.get("sweep") else None
     return made(declaration, read, tracking_uri, trial_runs=tried)
-
-
-def _kept_up(asked: MlflowClient, experiment: str, kind: asking.Kind, file: Path | None, expected: int = 0) -> pa.Table:
-    """All runs of a kind; of those that `file` has kept, only what may have changed is asked for."""
-    uri = str(asked.tracking_uri)
-    before = snapshot.load(file, uri, experiment, kind.fields) if file else None
-    now = asking.news(asked, experiment, before, kind, expected)
-    if file:
-        snapshot.save(file, uri, experiment, now, kind.fields)
-    return now.runs
 
 
 def made(
