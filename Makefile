@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 SEEDS ?= 3
 INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
-TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 8 --durations-min 10
+TESTS = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 8 --durations-min 7
 # Compiled is what is imported, once: where Python is told to write no bytecode every process would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE = $(BIN)/python -c "import diga.cli, diga.launch.ray_train, diga.launch.search, diga.methods.ddb, diga.report.build, \
@@ -18,10 +18,10 @@ demo: .venv/platform ## the embedded benchmark, DiGA's component ablation on it 
 	$(BIN)/diga ablate demo --seeds $(SEEDS)
 	$(BIN)/diga report demo
 
-test: .venv/tools ## what must hold, but for tests of more than ten seconds each
+test: .venv/tools ## what must hold, but for tests of seven seconds or more each
 	$(TESTS) -m "not slow"
 
-faults: .venv/tools ## those: clusters, whatever is killed or stopped, several workers, whole reports
+faults: .venv/tools ## those: clusters, whatever is killed or stopped, several workers, whole reports, large networks
 	$(TESTS) -m slow
 
 check: .venv/tools ## floors, style, types

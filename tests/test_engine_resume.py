@@ -116,6 +116,7 @@ def test_killed_and_resumed_is_unbroken(chain: Chain, unbroken: Path, dead: Path
     same_end(unbroken, folder)
 
 
+@pytest.mark.slow
 def test_killed_in_the_midst_of_a_checkpoint(chain: Chain, unbroken: Path, dead: Path) -> None:
     folder = dead / "0"
     names = sorted(p.name for p in (folder / PRIVATE).iterdir())

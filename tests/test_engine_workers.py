@@ -145,6 +145,7 @@ def test_the_cases_really_train(both: Path, name: str) -> None:
     assert first["loss/source"] != last["loss/source"]
 
 
+@pytest.mark.slow
 def test_pictures_and_files_are_the_first_workers(both: Path) -> None:
     for name in CASES:
         folders = [both / way / name for way in ("one", "two")]
@@ -153,6 +154,7 @@ def test_pictures_and_files_are_the_first_workers(both: Path) -> None:
         assert found[0]
 
 
+@pytest.mark.slow
 def test_what_workers_say_to_each_other(both: Path) -> None:
     heard = [torch.load(both / f"heard-{rank}.pt") for rank in (0, 1)]
     for rank, words in enumerate(heard):

@@ -141,6 +141,7 @@ def test_the_lease_of_a_killed_process_stops_nobody(place: Place) -> None:
     assert time.monotonic() - begun < lease.PATIENCE
 
 
+@pytest.mark.slow
 def test_a_silent_owner_elsewhere_is_waited_for_as_long_as_a_waiter_would(place: Place) -> None:
     base = place.home / "stages/ab/abcdefabcdefabcd.lease"
     base.parent.mkdir(exist_ok=True)

@@ -60,24 +60,24 @@ def test_every_row_of_table_3_comes_to_something_else(place: Place) -> None:
     assert list(place.home.iterdir()) == [], "nothing is left, nothing is stored"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"score__protocol": "single_scale"},
-        {"warm_up__alpha": 0.4},
-        {"warm_up__plan__steps": 600},
-        {"warm_up__plan__power": 0.5},
-        {"warm_up__plan__ramp": 60},
-        {"warm_up__ema": 0.9},  # the cap of a rate that rises: it shows at the end of a training alone
-        {"self_training__delta": 0.5},
-        {"self_training__rule": "warm_up"},
-        {"centroids__translator": None},
-        {"score__of": "warm_up"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_live_switch_passes(place: Place, changes: dict[str, Any]) -> None:
-    check(pair(**changes), place)
+LIVE: dict[str, Any] = {
+    "score.protocol": "single_scale",
+    "warm_up.alpha": 0.4,
+    "warm_up.plan.steps": 600,
+    "warm_up.plan.power": 0.5,
+    "warm_up.plan.ramp": 60,
+    "warm_up.ema": 0.9,  # the cap of a rate that rises: it shows at the end of a training alone
+    "self_training.delta": 0.5,
+    "self_training.rule": "warm_up",
+    "centroids.translator": None,
+    "score.of": "warm_up",
+}
+
+
+def test_live_switches_pass(place: Place) -> None:
+    """Each beside the whole method; that none is as another comes with it."""
+    changed = [Row(label=path, recipe=override(WHOLE, {path: to}), parent="base") for path, to in LIVE.items()]
+    check(study(Row(label="base", recipe=WHOLE), *changed), place)
 
 
 # --- dead ones --------------------------------------------------------------------------------

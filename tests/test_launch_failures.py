@@ -143,6 +143,7 @@ def test_retry_tries_the_class_it_is_told_as_it_was_launched(tmp_path):
     assert (code, "did you mean 'tiny'?" in errors) == (2, True)
 
 
+@pytest.mark.slow
 def test_retry_finishes_what_can_be_finished(tmp_path):
     place = tiny.place(tmp_path)
     study = tiny.study(("a", tiny.recipe()), ("b", tiny.recipe(train__plan__lr=2e-3)), seeds=(0, 4))

@@ -36,6 +36,7 @@ DOCUMENTED = {
     "streetnet": Says(48, 16, False, 0.31),
     "streetnet_aux": Says(48, 16, True, 0.31),
 }
+SLOW = ("deeplab_v2_adapter", "hrnet_w48_ocr")  # on a CPU, beside one network of the paper's size
 
 
 def made(name: str, seed: int = 0, classes: int = 19) -> nn.Module:
@@ -44,7 +45,9 @@ def made(name: str, seed: int = 0, classes: int = 19) -> nn.Module:
     return net
 
 
-@pytest.fixture(scope="module", params=sorted(DOCUMENTED))
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in sorted(DOCUMENTED)]
+)
 def named(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """Name and network, in training mode, its statistics those of other images."""
     net = made(request.param)

@@ -17,7 +17,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from diga.errors import ConfigError, StorageError
-from diga.report import facts, latex, page, writers
+from diga.report import facts, figures, latex, page, writers
 from diga.report.build import build, module_of, names_of_tables, slug, write
 from diga.report.facts import Told
 from diga.report.replacing import VERSIONS
@@ -150,6 +150,7 @@ def test_a_study_without_numbers_claims_nothing() -> None:
     assert "No two rows have been compared yet." in page.claims(Told(known, {}))
 
 
+@pytest.mark.slow
 def test_a_second_report_is_the_same_to_the_byte(made: Path, demo: str, tmp_path: Path) -> None:
     assert tree(build("demo", demo, tmp_path)) == tree(made)
 
@@ -217,8 +218,11 @@ def test_a_misspelt_table_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_name_stays_in_its_folder_and_shows_as_it_is(name: str, tmp_path: Path) -> None:
-    """As the study's name, its title, a row, a component, and an error."""
+def test_a_hostile_name_stays_in_its_folder_and_shows_as_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the study's name, its title, a row, a component, and an error; all figures are `test_report_hostile`'s."""
+    monkeypatch.setattr(figures, "PARTS", ())
     spec = make.ladder(name, seeds=[0, 1]).declared(title=name, components=[*make.COMPONENTS[:4], name])
     rows = [row | {"label": name if row["index"] == 2 else row["label"]} for row in spec.study["rows"]]
     spec = spec.declared(rows=rows).changed(

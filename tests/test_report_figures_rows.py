@@ -55,6 +55,7 @@ def test_the_best_row_is_among_those_that_are_shown(known: Records, found: Evide
     assert list(found.rows) == list(found.samples[0].maps) == list(found.confusions) == SHOWN
 
 
+@pytest.mark.slow
 def test_captions_say_which_rows_are_not_shown(known: Records, found: Evidence, tmp_path: Path) -> None:
     for figure in (pictures.samples, curves.losses, curves.snapshots, curves.by_class):
         assert figure(known, found, tmp_path / "x").endswith(f".{NOT_SHOWN}"), figure

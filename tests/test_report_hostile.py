@@ -206,6 +206,7 @@ def test_all_of_them_compile(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"in", "t.tex", "t.pdf", "t.aux", "t.log"}
 
 
+@pytest.mark.slow
 def test_a_whole_report_of_them(tmp_path: Path) -> None:
     """Study, title, rows, components, errors and code, as a launch might have recorded them."""
     some = [n for n in NAMES if n.strip()]

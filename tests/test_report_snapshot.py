@@ -86,6 +86,7 @@ def same(a: Records, b: Records) -> None:
 # --- what is asked for -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [5, 60], ids=["most are not there yet", "all are there"])
 def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_path, asked, monkeypatch, there):
     store = Store(tmp_path, rows=4, seeds=there)
@@ -127,6 +128,7 @@ read.cells.to_pickle(sys.argv[3])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", ["at work", "killed"])
 def test_copies_of_this_process_read_the_same_beside_it(tmp_path: Path, copies: str) -> None:
     """Made before it connects; where they are killed this one reads what is left."""

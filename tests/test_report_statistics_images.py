@@ -140,6 +140,7 @@ def test_a_table_has_both_doubts(known: Records) -> None:
     assert any(line.startswith("(i) over + MST, on other images: ") for line in test_set.verdicts(known))
 
 
+@pytest.mark.slow
 def test_images_come_back_with_a_report(known: Records, tmp_path: Path) -> None:
     folder = write(known, tmp_path)
     again = read_back(folder)

@@ -373,6 +373,7 @@ def test_hostile_choices_stay_text(tmp_path: Path) -> None:
 # --- figures and pages ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_has_its_figures(known: Records, tmp_path: Path) -> None:
     drawn, missing = figures.draw(known, Evidence(), tmp_path)
     names = {"history", "mattered", "responses", "choices", "parallel", "rungs", "ladder", "deltas"}

@@ -48,8 +48,8 @@ def store(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are enough here."""
-    monkeypatch.setattr(figures, "PARTS", figures.PARTS[:2])
+    """One is enough here."""
+    monkeypatch.setattr(figures, "PARTS", figures.PARTS[:1])
 
 
 @pytest.fixture
