@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from diga.types import Prediction
 
 
 class Inside:
-    """Counts seconds of processor while networks of some kinds compute.
+    """Counts seconds of processor while networks of some kinds compute, none of which is within another.
 
     Backward is theirs from where a slope reaches logits until it has left the first convolution below them: the losses
     above come before, whatever follows after.
@@ -27,8 +27,7 @@ class Inside:
         """Count while the block runs; `trained`: the network whose weights get a slope."""
         stem = next(m for m in trained.modules() if isinstance(m, nn.Conv2d))
         hooks = [
-            stem.register_forward_hook(lambda *words: followed(words[-1], self._passed)),
-            stem.weight.register_post_accumulate_grad_hook(self._passed),  # type: ignore[no-untyped-call]
+            stem.register_forward_hook(self._below),
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave),
         ]
@@ -45,8 +44,12 @@ class Inside:
     def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(module, self.kinds):
             self._passed()
-            if isinstance(output, Prediction):
-                followed(output.logits, self._begin)
+            if isinstance(output, Prediction) and output.logits.requires_grad:
+                output.logits.register_hook(self._begin)  # type: ignore[no-untyped-call]
+
+    def _below(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        if output.grad_fn is not None:
+            output.grad_fn.register_hook(self._passed)  # called when the convolution's own backward is over
 
     def _begin(self, *_: object) -> None:
         self._since = time.process_time()
@@ -54,9 +57,3 @@ class Inside:
     def _passed(self, *_: object) -> None:
         here = time.process_time()
         self.seconds, self._since = self.seconds + here - self._since, here
-
-
-def followed(x: Tensor, then: Callable[[Tensor], None]) -> None:
-    """Have `then` called when a slope reaches a tensor, if one will."""
-    if x.requires_grad:
-        x.register_hook(then)  # type: ignore[no-untyped-call]

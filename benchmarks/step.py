@@ -7,9 +7,10 @@ in the ratio: mean teacher, strong view, masks, consensus, centroids, losses, op
 64th of theirs while optimizer and mean teacher, which go through all weights, cost what they cost there:
 with the trained translator, and in warm-up with the forward of target images.  Images are read beforehand.
 
-A machine's pace may vary by more than what is sought between two turns of ten seconds.  Of the 65 M weights a second
+A machine's pace may vary by more than what is sought between two turns of ten seconds.  Of larger networks a second
 ratio is seen from within the step: how much of its own time passes in its networks (`benchmarks.inside`).  At a quarter
-of the crop, where a step takes half a minute, it is the only one.
+of the crop, where a step of 65 M weights takes half a minute, it is the only one; those are five minutes of some
+fifteen.
 
 One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 """
@@ -17,7 +18,6 @@ One thread: python -m benchmarks.step [--quick] [--turns N] [--large]
 from __future__ import annotations
 
 import argparse
-import math
 import platform
 import statistics
 import tempfile
@@ -189,7 +189,7 @@ class Shape(NamedTuple):
     net: Net
     turns: int
     beside: bool = True
-    within: bool = False
+    within: tuple[type[nn.Module], ...] = ()  # kinds of networks that the second is of
 
 
 def shapes(large: bool, quick: bool, turns: int) -> Iterator[Shape]:
@@ -199,37 +199,46 @@ def shapes(large: bool, quick: bool, turns: int) -> Iterator[Shape]:
     sgd = {f"{stage}.plan.optimizer": "sgd" for stage in ("warm_up", "self_training")}
     whole = {"translator": Translator(), "warm_up.statistics.update": ("views", "target")}
     paper = override(streets(), at | sgd | whole | {"crop": (64, 112)})
+    authors = PaperSize, Generator
     if not quick:
-        yield Shape("65 M weights", paper, PaperSize, 8, within=True)
-        yield Shape("65 M weights", override(paper, {"crop": (128, 224)}), PaperSize, 4, beside=False, within=True)
+        yield Shape("65 M weights", paper, PaperSize, 8, within=authors)
+        yield Shape("65 M weights", override(paper, {"crop": (128, 224)}), PaperSize, 4, beside=False, within=authors)
     size = (64, 112) if quick else (256, 448)
     for name, crop, wanted in (("stand-in", size, True), ("stand-in, paper's crop", (512, 896), large)):
         if wanted:
             steps = 4 if quick or crop == (512, 896) else 10
-            yield Shape(name, override(streets(), at | {"crop": crop}), StandIn, steps)
+            yield Shape(name, override(streets(), at | {"crop": crop}), StandIn, steps, within=(StandIn,))
 
 
 def measured(shape: Shape, stage: str, folder: Path) -> Measured:
     """The stage after its steps."""
     run = prepared(shape.recipe, stage, shape.net, shape.turns, folder / stage)
-    run.beside, run.inside = shape.beside, Inside(PaperSize, Generator) if shape.within else None
+    run.beside, run.inside = shape.beside, Inside(*shape.within) if shape.within else None
     run.own(run)
     return run
 
 
+def warm(ms: list[float]) -> list[float]:
+    """Without the first turns: they find cold caches."""
+    return ms[min(len(ms) // 4, 10) :]
+
+
 def settled(ms: list[float]) -> float:
-    """The median, without the first turns: they find cold caches."""
-    return statistics.median(ms[min(len(ms) // 4, 10) :])
+    """The median of the others."""
+    return statistics.median(warm(ms))
 
 
 def line(shape: Shape, stage: str, run: Measured) -> list[str]:
     """What is shown of a stage."""
     size, step = f"{shape.recipe.batch} x {shape.recipe.crop[0]} x {shape.recipe.crop[1]}", settled(run.step_ms)
-    alone = settled(run.networks_ms) if shape.beside else math.nan
-    shares = [inside / whole for inside, whole in zip(run.inside_ms, run.step_ms, strict=False)]
-    within = settled(shares) if shape.within else math.nan
-    numbers = (f"{alone:.1f}", f"{step:.1f}", f"{alone / step:.3f}", f"{within:.3f}")
-    return [shape.name, stage, size, *(text.replace("nan", "") for text in numbers), f"{len(run.step_ms)}"]
+    beside, within = ("", ""), ""
+    if shape.beside:
+        alone = settled(run.networks_ms)
+        beside = f"{alone:.1f}", f"{alone / step:.3f}"
+    if shape.within:
+        shares = [inside / whole for inside, whole in zip(run.inside_ms, run.step_ms, strict=True)]
+        within = f"{settled(shares):.3f}"
+    return [shape.name, stage, size, beside[0], f"{step:.1f}", beside[1], within, f"{len(warm(run.step_ms))}"]
 
 
 def loss_block(B: int, H: int, W: int, turns: int) -> list[float]:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 
@@ -17,18 +18,32 @@ def pool(workers: int, copies: bool = False) -> Iterator[ProcessPoolExecutor]:
     """So many processes; what they have not begun when the block fails is not begun any more.
 
     Started anew, or `copies` of this one, which have at once all that it has imported: they are made here and now, and
-    it must have neither threads that hold a lock nor connections yet.  Either way the block ends when they have.
+    it must have neither threads nor connections yet.  Either way the block ends when they have.  Raises OSError or
+    BrokenProcessPool where not all copies could be made; then there are none.
     """
     context = multiprocessing.get_context("fork" if copies else "spawn")
     crew = ProcessPoolExecutor(workers, context, initializer=_follow)
+    if copies:
+        _copied(crew)
     try:
-        if copies:
-            crew.submit(os.getpid).result()
         yield crew
     except BaseException:
         crew.shutdown(cancel_futures=True)
         raise
     crew.shutdown()
+
+
+def _copied(crew: ProcessPoolExecutor) -> None:
+    """Make its processes; if one cannot be made, end the others: nobody would ever tell them that all is over."""
+    before = multiprocessing.active_children()
+    try:
+        crew.submit(os.getpid).result()
+    except (OSError, BrokenProcessPool):
+        for process in multiprocessing.active_children():
+            if process not in before:
+                process.kill()
+                process.join()
+        raise
 
 
 def cores() -> int:
@@ -39,7 +54,7 @@ def cores() -> int:
 def _follow() -> None:
     """A killed parent must not leave workers that wait for ever; one that is stopped says so itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a copy has its parent's, and a broken pool ends the others by it
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

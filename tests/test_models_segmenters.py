@@ -36,7 +36,7 @@ DOCUMENTED = {
     "streetnet": Says(48, 16, False, 0.31),
     "streetnet_aux": Says(48, 16, True, 0.31),
 }
-SLOW = ("deeplab_v2_adapter", "hrnet_w48_ocr")  # on a CPU, beside one network of the paper's size
+SLOW = ("deeplab_v2_adapter", "hrnet_w48_ocr")  # make test has deeplab_resnet101 for all of that size
 
 
 def made(name: str, seed: int = 0, classes: int = 19) -> nn.Module:

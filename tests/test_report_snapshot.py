@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -108,7 +110,7 @@ def test_very_many_runs_are_read_by_several_processes_and_come_to_the_same(tmp_p
     assert not asked
 
 
-# a process that has not imported MLflow yet; asked: by whom each run was read, which is not told by what comes of it
+# a process that has not imported MLflow yet; asked: the runs that it read itself
 COPIES = """
 import os, sys
 from diga.report import asking, records
@@ -123,7 +125,7 @@ def pages(*words, **more):
 asking.pages = pages
 assert "mlflow" not in sys.modules
 read = records.records(sys.argv[1], "large")
-print(len(set(asked)), sys.argv[3])
+print(len(set(asked)))
 read.cells.to_pickle(sys.argv[3])
 """
 
@@ -137,15 +139,36 @@ def test_copies_of_this_process_read_the_same_beside_it(tmp_path: Path, copies: 
     done = subprocess.run(words, capture_output=True, text=True, timeout=tiny.LONG, check=False)
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(pd.read_pickle(tmp_path / "cells"), store.read().cells)
-    own = int(done.stdout.split()[0]) - 1  # and the declaration
+    own = int(done.stdout) - 1  # and the declaration
     assert own == 240 if copies == "killed" else 0 < own < 240
 
 
-def test_a_small_database_is_read_by_one(store: Store) -> None:
-    with asking.helpers(store.uri, new=True) as crew:
-        assert crew is None
-    with asking.helpers("http://127.0.0.1:1", new=False) as crew:
-        assert crew is None, "what has MLflow already may have connections, too"
+def test_where_no_copies_can_be_made_one_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(connected: bool = False) -> bool:
+        with asking.helpers(store.uri, connected) as crew:
+            return crew is None
+
+    monkeypatch.setattr(asking, "cores", lambda: 3)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert none(), "a small database"
+    monkeypatch.setattr(asking, "LEAST", 1)
+    assert not none()
+    assert none(connected=True), "a process that has MLflow already may have connections, too"
+    whole, calls = os.fork, iter(range(9))
+
+    def full() -> int:
+        if next(calls) == 1:
+            raise BlockingIOError("no room for a process")
+        return whole()
+
+    monkeypatch.setattr(os, "fork", full)
+    before = multiprocessing.active_children()
+    assert none()
+    assert next(calls) == 2
+    assert multiprocessing.active_children() == before, "the first is ended"
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert none(), "and where another thread may hold a lock"
+    assert next(calls) == 3, "none was tried"
 
 
 @pytest.fixture

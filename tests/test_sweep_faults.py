@@ -82,8 +82,10 @@ def finished(place: Place, before: list[Tried], marks: dict[str, Any], **more: A
     assert len(runs) == N
     assert told == {one.number: (one.outcome.status, one.outcome.cell) for one in tried}
     for run in runs:
-        points = tiny.client(place).get_metric_history(run.info.run_id, "rung/target")
-        assert [str(p.step) for p in points] == list(tried[int(run.data.tags["trial"])].outcome.rungs), "each once"
+        told = {n: tiny.client(place).get_metric_history(run.info.run_id, n) for n in run.data.metrics}
+        rungs = [str(point.step) for point in told.pop("rung/target")]
+        assert rungs == list(tried[int(run.data.tags["trial"])].outcome.rungs), "each once"
+        assert {len(points) for points in told.values()} == {1}, "and so all else"
     assert optuna.get_all_study_names(storage.storage_at(None, folder_of(place.home, "s"))) == ["s"]
     return tried
 
@@ -169,6 +171,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "before MLflow has a trial": at_call(TrialMirror, "_tell", 2),
     "before MLflow has its numbers": at_call(TrialMirror, "_end", 3),
     "between MLflow's rungs and its numbers": at_call(TrialMirror, "_numbers", 2),
+    "between MLflow's numbers and the state": at_call(TrialMirror, "_words", 2),
 }
 
 

@@ -88,7 +88,7 @@ def came_to(told: list[Rung], objective: str, died: str = "") -> Outcome:
     last = told[-1] if told else None
     whole = last is not None and not last.failure and not died
     outcome = ended(told, "failed" if not whole else "done" if last and last.last else "pruned", objective)
-    outcome = outcome._replace(moment=time.time_ns() // 1_000_000)
+    outcome = outcome._replace(moment=int(1000 * time.time()))
     return outcome._replace(failure="death", error=died) if died else outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,13 +108,17 @@ class TrialMirror:
         A value told twice is one to MLflow if its moment is the same: a driver may be killed between two of these.
         """
         main = self.sweep.objectives[0].name
-        rungs = [Metric(f"rung/{main}", v, outcome.moment, int(steps)) for steps, v in outcome.rungs.items()]
+        moment = outcome.moment or int(1000 * time.time())  # of an older ledger's trial it is not known
+        rungs = [Metric(f"rung/{main}", v, moment, int(steps)) for steps, v in outcome.rungs.items()]
         if rungs:
             self.tracker.client.log_batch(run_id, rungs)
-        self.tracker.log(run_id, self._numbers(outcome), moment=outcome.moment)
-        words = {"cell": outcome.cell, "error": outcome.error, "failure": outcome.failure, "status": outcome.status}
-        self.tracker.log(run_id, tags=words)
+        self.tracker.log(run_id, self._numbers(outcome), moment=moment)
+        self.tracker.log(run_id, tags=self._words(outcome))
         self.tracker.client.set_terminated(run_id, FINAL[outcome.status])
+
+    def _words(self, outcome: Outcome) -> Mapping[str, str]:
+        """How it ended; once they are told it is not told again."""
+        return {"cell": outcome.cell, "error": outcome.error, "failure": outcome.failure, "status": outcome.status}
 
     def _numbers(self, outcome: Outcome) -> Mapping[str, float]:
         """What it cost and, of a trial that was carried out whole, its scores."""

@@ -7,12 +7,14 @@ import gc
 import re
 import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from functools import reduce
 from http.client import HTTPException
 from pathlib import Path
@@ -38,13 +40,19 @@ SKEW = 600_000  # milliseconds that clocks of a launch and of a reader may diffe
 PATIENCE = 10.0  # seconds until a server is said to be down
 IDS = 200  # runs named in one question
 FEW = 3 * PAGE  # runs that one process has read when a second one could begin
-LEAST = 4_000  # bytes of a database that a cell takes, artifacts apart
+LEAST = 4_000  # bytes of a database that a cell takes at least
 DIGITS = "0123456789abcdef"  # of a run's id, a random number in hexadecimal
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+LIGHT = ContextVar("LIGHT", default=False)  # whether a page is read here
 ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
 
 
 # --- is anybody there? -------------------------------------------------------------------
+
+
+def database(uri: str) -> Path | None:
+    """The file of a store that is one, of SQLite."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def reachable(uri: str) -> None:
@@ -133,23 +141,24 @@ def every(asked: MlflowClient, experiment: str, wanted: str) -> list[Run]:
 def lightly() -> Iterator[None]:
     """Without what goes through the 70,000 objects of a page once more: the collector, again and again, and SQLAlchemy,
     where this process asks a database itself, which at the end of a question takes from each what was read."""
-    was, database = gc.isenabled(), "sqlalchemy" in sys.modules
+    was, before = gc.isenabled(), LIGHT.set(True)
     gc.disable()
-    if database:
+    if "sqlalchemy" in sys.modules:
         from sqlalchemy import event, orm
 
-        event.listen(orm.Session, "after_begin", _unexpired)
+        if not event.contains(orm.Session, "after_begin", _unexpired):
+            event.listen(orm.Session, "after_begin", _unexpired)
     try:
         yield
     finally:
-        if database:
-            event.remove(orm.Session, "after_begin", _unexpired)
+        LIGHT.reset(before)
         if was:
             gc.enable()
 
 
 def _unexpired(session: Session, *_: object) -> None:
-    session.expire_on_commit = False
+    if LIGHT.get():  # here, and in no other thread's session
+        session.expire_on_commit = False
 
 
 # --- what is new -------------------------------------------------------------------------
@@ -214,16 +223,19 @@ def hands() -> int:
 
 
 @contextmanager
-def helpers(uri: str, new: bool) -> Iterator[Executor | None]:
+def helpers(uri: str, connected: bool) -> Iterator[Executor | None]:
     """These processes, as copies of this one before it connects: MLflow's import takes as long as 2,000 cells.
 
-    None where there would be no such copies, `new` being false, or where a database is too small for them.
+    Whether the study is large is not known yet; they cost some milliseconds each.  None where this process has threads
+    or may have connections, where a database is too small for very many runs, and where there is no room for them.
     """
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
-    if not new or not hands() or (file and file.stat().st_size < FEW * LEAST):
-        yield None
-        return
-    with pool(hands(), copies=True) as crew:
+    file = database(uri)
+    small = file is not None and file.stat().st_size < FEW * LEAST
+    with ExitStack() as stack:
+        crew = None
+        if not (connected or small or threading.active_count() > 1) and hands():
+            with suppress(OSError, BrokenProcessPool):
+                crew = stack.enter_context(pool(hands(), copies=True))
         yield crew
 
 

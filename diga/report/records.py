@@ -1,11 +1,9 @@
 """A study's records: one row a cell, one column a metric, read from MLflow or from a report that has kept them.
 
-The only module of this floor that knows MLflow, as `diga.report.importance` alone knows Optuna.  `records(uri, study,
-cache)` asks through its client interface; where `cache` is a folder, a snapshot of what was read stays there, and the
-next call asks for new and changed runs alone (`diga.report.asking`).  `Records` is what tables, figures and pages are
-functions of: `cells` (the latest run of each row and seed), `trials` of a sweep, `done`, `rows`, `values(metric)`,
-`warnings` (whatever makes the numbers less than they seem), `runs` (everything read, for `diga.report.snapshot.keep`)
-and `folder`, the report it was read back from.
+The only module of this floor that knows MLflow.  `records(uri, study, cache)` asks through its client interface; what
+was read stays in the folder `cache`, and the next call asks for what is new alone (`diga.report.asking`).  `Records` is
+what tables, figures and pages are functions of: `cells` (the latest run of each row and seed), `trials` of a sweep,
+`done`, `rows`, `values(metric)`, `warnings` (whatever makes numbers less than they seem), and what was read, `runs`.
 """
 
 from __future__ import annotations
@@ -31,6 +29,8 @@ from diga.report import asking, bootstrap, caveats, runs, snapshot, trials
 from diga.report.runs import FACTS as FACTS
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pyarrow as pa
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -176,9 +176,8 @@ class Records:
 def _local(address: str) -> Path | None:
     """The folder at an address, if it is one of this machine."""
     parts = urlsplit(address)
-    if parts.scheme not in ("", "file") or parts.netloc:
-        return None
-    return Path(url2pathname(parts.path) if parts.scheme else address)
+    here = parts.scheme in ("", "file") and not parts.netloc
+    return Path(url2pathname(parts.path) if parts.scheme else address) if here else None
 
 
 def _copied(found: Path, to: Path) -> Path | None:
@@ -197,12 +196,9 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def learn(uri: str) -> bool:
-    """Import what asks a store that is there, and connect to none; whether this process had not done so before.
-
-    Raises StorageError where there is none.
-    """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
+def learn(uri: str) -> None:
+    """Import what asks a store; no connection is left.  Raises StorageError where there is no such store."""
+    if (file := asking.database(uri)) and not file.is_file():
         raise StorageError(uri, "no records there", "a database that `diga run` or `diga ablate` wrote")
     asking.reachable(uri)
     # read when mlflow is imported, hence before
@@ -210,11 +206,9 @@ def learn(uri: str) -> bool:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    new = "mlflow" not in sys.modules
     import_module("mlflow")  # half of a report's time: whoever needs no records must not pay
     if not uri.startswith("http"):
         import_module("mlflow.store.tracking.sqlalchemy_store")  # its first question would
-    return new
 
 
 def delete(asked: MlflowClient, run_id: str, paths: Iterable[str]) -> None:
@@ -232,29 +226,36 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
     Raises ConfigError for a study that is not there, with the nearest name, and StorageError, one line that says
     what to do, for a store that does not answer or records that lack their declaration.
     """
-    with asking.answered(tracking_uri), asking.helpers(tracking_uri, learn(tracking_uri)) as crew:
-        asked = client(tracking_uri)
-        experiment = asked.get_experiment_by_name(PREFIX + study)
-        if experiment is None:
-            _unknown(asked, study)
-        where = str(experiment.experiment_id)
-        declared = asking.every(asked, where, "tags.kind = 'study'")
-        if not declared:
-            again = f"a run with kind=study: `diga ablate {study}` writes one"
-            raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
-        declaration = _declaration(asked, declared[-1].info.run_id, study)
+    connected = "mlflow" in sys.modules  # maybe
+    with asking.answered(tracking_uri):
+        learn(tracking_uri)
+        with asking.helpers(tracking_uri, connected) as crew:
+            return _read(tracking_uri, study, cache, crew)
 
-        def kept_up(kind: asking.Kind, expected: int = 0) -> pa.Table:
-            file = snapshot.place(cache, tracking_uri, study, kind.name) if cache else None
-            before = snapshot.load(file, tracking_uri, where, kind.fields) if file else None
-            now = asking.news(asked, where, before, kind, expected, crew)
-            if file:
-                snapshot.save(file, tracking_uri, where, now, kind.fields)
-            return now.runs
 
-        read = kept_up(asking.CELL, len(declaration["rows"]) * len(declaration["seeds"]))
-        tried = kept_up(asking.TRIAL) if declaration.get("sweep") else None
-    return made(declaration, read, tracking_uri, trial_runs=tried)
+def _read(uri: str, study: str, cache: Path | None, crew: Executor | None) -> Records:
+    from mlflow import MlflowClient
+
+    asked = MlflowClient(uri)
+    if (experiment := asked.get_experiment_by_name(PREFIX + study)) is None:
+        _unknown(asked, study)
+    where = str(experiment.experiment_id)
+    if not (declared := asking.every(asked, where, "tags.kind = 'study'")):
+        again = f"a run with kind=study: `diga ablate {study}` writes one"
+        raise StorageError(f"study {study!r}", "its declaration is not recorded", again)
+    declaration = _declaration(asked, declared[-1].info.run_id, study)
+
+    def kept_up(kind: asking.Kind, expected: int = 0) -> pa.Table:
+        file = snapshot.place(cache, uri, study, kind.name) if cache else None
+        before = snapshot.load(file, uri, where, kind.fields) if file else None
+        now = asking.news(asked, where, before, kind, expected, crew)
+        if file:
+            snapshot.save(file, uri, where, now, kind.fields)
+        return now.runs
+
+    read = kept_up(asking.CELL, len(declaration["rows"]) * len(declaration["seeds"]))
+    tried = kept_up(asking.TRIAL) if declaration.get("sweep") else None
+    return made(declaration, read, uri, trial_runs=tried)
 
 
 def made(

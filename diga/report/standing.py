@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diga.files import write_whole
-from diga.report import snapshot, unchanged
+from diga.report import asking, snapshot, unchanged
 
 if TYPE_CHECKING:
     from diga.report.records import Records
@@ -23,9 +23,8 @@ HEADER, CHANGES = 100, slice(24, 28)  # bytes of SQLite's header; in it, how oft
 
 def stamp(uri: str) -> str:
     """Another text for another state of a database; "" where that cannot be told, or while somebody writes."""
-    if not uri.startswith("sqlite:///"):
+    if (path := asking.database(uri)) is None:
         return ""
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     beside = {end: path.with_name(path.name + end) for end in ("-journal", "-wal")}
     try:
         about = path.stat()
