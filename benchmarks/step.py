@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -271,12 +272,12 @@ def main() -> None:
     torch.set_num_threads(1)
     title = "medians of turns, one thread"
     table = Table("network", "stage", "batch", "networks ms", "step ms", "ratio", "within", "steps", title=title)
-    wanted = shapes(chosen.large, chosen.quick, chosen.turns or (12 if chosen.quick else 300))
-    for shape in (one for one in wanted if one.name.startswith(chosen.only)):
-        for stage in ("warm_up", "self_training"):
-            assert isinstance(shape.recipe.stages[stage], WarmUp | SelfTraining)
-            with tempfile.TemporaryDirectory() as folder:
-                table.add_row(*line(shape, stage, measured(shape, stage, Path(folder))))
+    known = shapes(chosen.large, chosen.quick, chosen.turns or (12 if chosen.quick else 300))
+    wanted = [(s, stage) for s in known if s.name.startswith(chosen.only) for stage in ("warm_up", "self_training")]
+    for shape, stage in track(wanted, "stages", console=Console(stderr=True)):
+        assert isinstance(shape.recipe.stages[stage], WarmUp | SelfTraining)
+        with tempfile.TemporaryDirectory() as folder:
+            table.add_row(*line(shape, stage, measured(shape, stage, Path(folder))))
     console = Console(width=110)
     console.print(table)
     if chosen.only:

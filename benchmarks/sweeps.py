@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
@@ -44,6 +44,8 @@ from diga.sweep import Sampler, Sweep, objective
 from experiments.diga import streets
 from search_spaces.diga import self_training
 
+T = TypeVar("T")
+LAST = 20  # questions of which the median is shown
 KNOBS = Knobs(
     source_train=4, source_val=0, target_train=4, target_val=2, third_train=0, third_val=0, height=32, width=64
 )
@@ -90,35 +92,47 @@ def suggest(table: Table, sampler: Sampler, trials: int, url: Callable[[Path], s
     with tempfile.TemporaryDirectory() as root:
         folder = folder_of(Path(root), "overhead")
         ledger = Ledger(asked, self_training, storage_at(url(Path(root)), folder), folder, root)
-        walls, cpus = [], []
         with ledger.alive():
             ledger.declare("benchmark")
-            for number in range(trials + 20):
+
+            def ask(number: int) -> Taken:
                 ledger.sweep = before if number < trials else asked
-                wall, cpu = time.perf_counter(), time.process_time()
                 taken = ledger.take()
                 assert isinstance(taken, Taken)
-                walls.append(time.perf_counter() - wall)
-                cpus.append(time.process_time() - cpu)
-                ledger.end(number, Outcome("done", {"target": (37 * number % 101) / 101}))
-    figures = [f"{1000 * statistics.median(found[-20:]):.1f}" for found in (walls, cpus)]
-    table.add_row(f"suggest by {sampler}, {name}", f"{trials}", *figures)
+                return taken
+
+            def tell(number: int, _: Taken, value: float) -> None:
+                ledger.end(number, Outcome("done", {"target": value}))
+
+            table.add_row(f"suggest by {sampler}, {name}", f"{trials}", *last_asked(trials, ask, tell))
 
 
 def optuna_alone(table: Table, trials: int) -> None:
     """A line of the table: the same space asked by Optuna's TPE in memory, without a storage or anything of ours."""
     study = optuna.create_study(direction="maximize")
-    walls, cpus = [], []
-    for number in range(trials + 20):
+
+    def ask(number: int) -> optuna.Trial:
         study.sampler = RandomSampler(seed=number) if number < trials else TPESampler(seed=number)
-        wall, cpu = time.perf_counter(), time.process_time()
         trial = study.ask()
         self_training(trial)
+        return trial
+
+    def tell(_: int, trial: optuna.Trial, value: float) -> None:
+        study.tell(trial, value)
+
+    table.add_row("the same by Optuna alone, in memory", f"{trials}", *last_asked(trials, ask, tell))
+
+
+def last_asked(trials: int, ask: Callable[[int], T], tell: Callable[[int, T, float], None]) -> list[str]:
+    """Median milliseconds, by the clock and of processor, of asking twenty times more after so many trials."""
+    walls, cpus = [], []
+    for number in range(trials + LAST):
+        wall, cpu = time.perf_counter(), time.process_time()
+        taken = ask(number)
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-        study.tell(trial, (37 * number % 101) / 101)
-    figures = [f"{1000 * statistics.median(found[-20:]):.1f}" for found in (walls, cpus)]
-    table.add_row("the same by Optuna alone, in memory", f"{trials}", *figures)
+        tell(number, taken, (37 * number % 101) / 101)
+    return [f"{1000 * statistics.median(found[-LAST:]):.1f}" for found in (walls, cpus)]
 
 
 def small() -> Recipe:

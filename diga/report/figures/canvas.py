@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,11 +148,13 @@ def mean_of(known: Records, row: str, metric: str) -> float | None:
 def subject(known: Records) -> tuple[str, str] | None:
     """The row with the highest mean and the first row of the study; None unless there are two such."""
     means = {row: mean for row, mean in scored(known).items() if math.isfinite(mean)}
-    if len(means) < 2:
-        return None
-    first = next(iter(means))
-    best = max((row for row in means if row != first), key=lambda row: means[row])
-    return best, first
+    return best_and_first(means) if len(means) >= 2 else None
+
+
+def best_and_first(means: Mapping[str, float]) -> tuple[str, str]:
+    """The row with the highest mean but the first one, and the first; of one row alone that, twice."""
+    first, *rest = means
+    return max(rest or [first], key=means.__getitem__), first
 
 
 def differences(known: Records, row: str, parent: str, metric: str) -> list[float]:

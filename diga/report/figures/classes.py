@@ -17,6 +17,7 @@ from diga.report.figures.canvas import (
     SOFT,
     VERDICTS,
     bare,
+    best_and_first,
     canvas,
     differences,
     mean_of,
@@ -120,8 +121,7 @@ def confusion(known: Records, found: Evidence, path: Path) -> str:
     means = {row: mean for row, mean in scored(known).items() if row in found.confusions}
     if not means:
         return ""
-    first, *rest = means
-    best = max(rest or [first], key=lambda row: means[row])
+    best, first = best_and_first(means)
     shares = _shares(found.confusions[best])
     both = best != first
     width, height = (9.6, 4.7) if both else (5.4, 4.7)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diga.data.labels import names
 from diga.report.evidence import Evidence
-from diga.report.figures.canvas import canvas, class_colours, left_out, scored, short
+from diga.report.figures.canvas import best_and_first, canvas, class_colours, left_out, scored, short
 from diga.report.records import Records
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def features(known: Records, found: Evidence, path: Path) -> str:
     enough = {row: table for row, table in found.features.items() if len(table) >= LEAST}
     if not enough:
         return ""
-    first, *rest = enough
     means = scored(known)
-    best = max(rest or [first], key=lambda row: means.get(row, -math.inf))
+    best, first = best_and_first({row: means.get(row, -math.inf) for row in enough})
     shown = {row: _some(enough[row]) for row in (first, best)}
     domains = sorted({name for table in shown.values() for name in table["domain"]})
     width = WIDE * len(shown) + 1.6
