@@ -222,6 +222,7 @@ def test_a_study_with_a_failed_cell_ends_with_six_and_names_it(typed, place):
 HOSTILE = ["../../escape", "/etc/passwd", "a\nb", "'\"; DROP", r"\input{x}", "🛣️‮", "-rf"]
 
 
+@pytest.mark.slow
 def test_a_hostile_name_is_only_a_name(typed, place, tmp_path):
     outside = {p for p in tmp_path.rglob("*") if place.home not in p.parents}
     for seed, name in enumerate(HOSTILE):  # another seed: each is computed under its name

@@ -74,6 +74,7 @@ LIVE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_live_switches_pass(place: Place) -> None:
     """Each beside the whole method; that none is as another comes with it."""
     changed = [Row(label=path, recipe=override(WHOLE, {path: to}), parent="base") for path, to in LIVE.items()]

@@ -82,6 +82,7 @@ def fresh(tmp_path: Path) -> Swept:
 # --- searched, confirmed, reported -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_it_says(swept: Swept) -> None:
     told = swept.first  # type: ignore[attr-defined]
     lines = [line for line in told.splitlines() if re.match(r"\[ ?[0-5]/5\] #\d ", line)]
@@ -101,6 +102,7 @@ def test_what_it_says(swept: Swept) -> None:
     assert "report: " in told
 
 
+@pytest.mark.slow
 def test_typed_again_nothing_is_done_again(swept: Swept) -> None:
     before = tiny.marks(swept.place.home)
     runs = {r.info.run_id: r.data.tags for kind in ("trial", "cell", "study") for r in swept.runs("found", kind)}
@@ -111,6 +113,7 @@ def test_typed_again_nothing_is_done_again(swept: Swept) -> None:
     assert after.keys() == runs.keys()
 
 
+@pytest.mark.slow
 def test_confirmed_cells_are_whole_and_have_other_seeds(swept: Swept) -> None:
     cells = swept.runs("found", "cell")
     assert {run.data.tags["seed"] for run in cells} == {"1", "2"}
@@ -127,6 +130,7 @@ def test_confirmed_cells_are_whole_and_have_other_seeds(swept: Swept) -> None:
         assert recipe.seed == int(run.data.tags["seed"])
 
 
+@pytest.mark.slow
 def test_one_warm_up_a_seed(swept: Swept) -> None:
     """Of trials and confirmation together: every distinct stage once."""
     kinds: dict[tuple[int, int], int] = {}
@@ -140,6 +144,7 @@ def test_one_warm_up_a_seed(swept: Swept) -> None:
     assert kinds == {(0, 1): 5, (0, 4): done, (1, 4): 2, (2, 4): 2}
 
 
+@pytest.mark.slow
 def test_status_counts_trials(swept: Swept) -> None:
     told = swept.said("status", "found")
     assert "4 done of 4 cells" in told
@@ -147,6 +152,7 @@ def test_status_counts_trials(swept: Swept) -> None:
     assert swept.said("status", "found", "--watch").count("of 5 trials") == 1, "all is over: it does not wait"
 
 
+@pytest.mark.slow
 def test_diff_of_two_trials(swept: Swept) -> None:
     done = sorted(run.data.tags["trial"] for run in swept.runs("found", "trial") if run.data.tags["status"] == "done")
     told = swept.said("diff", f"found/#{done[0]}", f"found/#{done[-1]}")
@@ -157,6 +163,7 @@ def test_diff_of_two_trials(swept: Swept) -> None:
     assert "no trial recorded" in swept.refused(2, "diff", "fuond/#0", "found/#0")
 
 
+@pytest.mark.slow
 def test_gc_keeps_done_trials_and_confirmed_cells(swept: Swept) -> None:
     told = swept.said("gc", "--all")
     done = sum(run.data.tags["status"] == "done" for run in swept.runs("found", "trial"))
@@ -182,6 +189,7 @@ def made_by(path: Path, name: str) -> Recipe:
     return recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["py", "json"])
 def test_a_promoted_trial_is_the_trial(swept: Swept, suffix: str) -> None:
     run = next(r for r in swept.runs("found", "trial") if r.data.tags["status"] == "done")
@@ -204,6 +212,7 @@ def test_a_promoted_trial_is_the_trial(swept: Swept, suffix: str) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_cannot_be_promoted(swept: Swept) -> None:
     for name in ("no-name", "class", "1st", "", "a.b"):
         assert "a word that Python takes" in swept.refused(2, "promote", "found", swept.done(), name)
@@ -269,6 +278,7 @@ def test_bad_input_costs_nothing_and_leaves_nothing(fresh: Swept, case: str) -> 
     assert [e.name for e in tiny.client(fresh.place).search_experiments()] == ["Default"]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_exists_is_not_another(swept: Swept) -> None:
     again = (*WORDS, "--base", "base.json", *MORE[:2], *MORE[-2:], "--trials", "6")
     before = len(swept.runs("found", "trial"))
@@ -306,6 +316,7 @@ def test_what_diverges_is_exit_code_6_and_never_best(fresh: Swept, monkeypatch: 
 # --- planned -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweeps_plan(swept: Swept) -> None:
     words = ("plan", "baselines.source_only", "--base", "base.json", "--trials", "64", "--rungs", "2:4")
     told = swept.said(*words)
