@@ -46,6 +46,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def database(uri: str) -> Path | None:
+    """The file of an MLflow store that is one, of SQLite."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
 def slug(name: str) -> str:
     """A name for folders, and for Ray, from any text: itself if harmless, else what is harmless of it and a hash.
 

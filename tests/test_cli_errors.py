@@ -219,21 +219,20 @@ def test_a_study_with_a_failed_cell_ends_with_six_and_names_it(typed, place):
     assert "failed" in (place.home / "reports/table3/report.md").read_text()
 
 
-HOSTILE = ["../../escape", "/etc/passwd", "a\nb", "'\"; DROP", r"\input{x}", "🛣️‮", "-rf"]
-
-
 @pytest.mark.slow
-def test_a_hostile_name_is_only_a_name(typed, place, tmp_path):
+@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a\nb", "'\"; DROP", r"\input{x}", "🛣️‮", "-rf"])
+def test_a_hostile_name_is_only_a_name(typed, place, tmp_path, name):
     outside = {p for p in tmp_path.rglob("*") if place.home not in p.parents}
-    for seed, name in enumerate(HOSTILE):  # another seed: each is computed under its name
-        code, _, errors = typed(*RUN, "--set", f"name={json.dumps(name)}", "--set", f"seed={seed}")
-        assert (code, [line for line in errors.splitlines() if not line.startswith("warning: ")]) == (0, []), name
-        assert {p for p in tmp_path.rglob("*") if place.home not in p.parents} == outside, name
-        assert typed("status", "--", name)[0] == 0, name
-    client = tiny.client(place)
-    cells = [cell for one in client.search_experiments() for cell in tiny.runs(client, one.name, "cell")]
-    assert sorted(cell.data.tags["recipe"] for cell in cells) == sorted(HOSTILE)
-    assert all(cell.data.tags["row"] == cell.data.tags["recipe"] for cell in cells)
+    code, _, errors = typed(*RUN, "--set", f"name={json.dumps(name)}")
+    assert (code, errors) == (0, "")
+    assert {p for p in tmp_path.rglob("*") if place.home not in p.parents} == outside
+    (cell,) = (
+        cell
+        for experiment in tiny.client(place).search_experiments()
+        for cell in tiny.runs(tiny.client(place), experiment.name, "cell")
+    )
+    assert cell.data.tags["recipe"] == cell.data.tags["row"] == name
+    assert typed("status", "--", name)[0] == 0
 
 
 def test_a_taken_port_is_named(typed):

@@ -16,7 +16,7 @@ from diga.cli.searching import Typed, declared, spaces
 from diga.errors import ConfigError
 from diga.pipeline import Place
 from diga.recipe import Recipe, dumps, loads, override
-from diga.report import facts, figures
+from diga.report import facts
 from diga.sweep import Sweep
 from experiments.diga import streets
 from tests import make_records as make
@@ -66,11 +66,9 @@ class Swept:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    """Five trials by two rungs, the best confirmed with two seeds; every stage a real one, figures left out."""
+    """Five trials by two rungs, the best confirmed with two seeds; every stage a real one."""
     found = Swept(tmp_path_factory.mktemp("swept"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "parts", lambda known: ())
-        found.first = found.said(*WORDS, "--base", "base.json", *MORE)  # type: ignore[attr-defined]
+    found.first = found.said(*WORDS, "--base", "base.json", *MORE)  # type: ignore[attr-defined]
     return found
 
 

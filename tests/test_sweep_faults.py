@@ -82,10 +82,10 @@ def finished(place: Place, before: list[Tried], marks: dict[str, Any], **more: A
     assert len(runs) == N
     assert told == {one.number: (one.outcome.status, one.outcome.cell) for one in tried}
     for run in runs:
-        told = {n: tiny.client(place).get_metric_history(run.info.run_id, n) for n in run.data.metrics}
-        rungs = [str(point.step) for point in told.pop("rung/target")]
+        points = {n: tiny.client(place).get_metric_history(run.info.run_id, n) for n in run.data.metrics}
+        rungs = [str(point.step) for point in points.pop("rung/target")]
         assert rungs == list(tried[int(run.data.tags["trial"])].outcome.rungs), "each once"
-        assert {len(points) for points in told.values()} == {1}, "and so all else"
+        assert {len(history) for history in points.values()} == {1}, "and so all else"
     assert optuna.get_all_study_names(storage.storage_at(None, folder_of(place.home, "s"))) == ["s"]
     return tried
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
 from diga.errors import StorageError
+from diga.files import database
 from diga.launch.answers import REFUSALS, refusal
 
 PAGE = 1000
@@ -21,8 +21,7 @@ def referred(uri: str) -> tuple[set[str], int]:
     Cells that a later launch of their study has replaced do not count.  Raises StorageError where no store
     answers; none is made.
     """
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not file.is_file():
+    if (file := database(uri)) and not file.is_file():
         return set(), 0
     try:
         found, cells = set(), 0

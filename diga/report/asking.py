@@ -17,13 +17,13 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import reduce
 from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from diga.errors import StorageError, TemporaryError
+from diga.files import database
 from diga.processes import cores, pool
 from diga.report import runs, trials
 from diga.report.snapshot import Snapshot, redacted
@@ -48,11 +48,6 @@ ACTIVE, DELETED = 1, 2  # as mlflow.entities.ViewType has them
 
 
 # --- is anybody there? -------------------------------------------------------------------
-
-
-def database(uri: str) -> Path | None:
-    """The file of a store that is one, of SQLite."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def reachable(uri: str) -> None:

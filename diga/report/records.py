@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from diga.errors import ConfigError, StorageError, expected_one_of
+from diga.files import database
 from diga.report import asking, bootstrap, caveats, runs, snapshot, trials
 from diga.report.runs import FACTS as FACTS
 
@@ -198,7 +199,7 @@ def client(uri: str) -> MlflowClient:
 
 def learn(uri: str) -> None:
     """Import what asks a store; no connection is left.  Raises StorageError where there is no such store."""
-    if (file := asking.database(uri)) and not file.is_file():
+    if (file := database(uri)) and not file.is_file():
         raise StorageError(uri, "no records there", "a database that `diga run` or `diga ablate` wrote")
     asking.reachable(uri)
     # read when mlflow is imported, hence before
@@ -226,7 +227,7 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
     Raises ConfigError for a study that is not there, with the nearest name, and StorageError, one line that says
     what to do, for a store that does not answer or records that lack their declaration.
     """
-    connected = "mlflow" in sys.modules  # maybe
+    connected = "mlflow" in sys.modules  # it may be, where somebody has used it
     with asking.answered(tracking_uri):
         learn(tracking_uri)
         with asking.helpers(tracking_uri, connected) as crew:
@@ -234,9 +235,7 @@ def records(tracking_uri: str, study: str, cache: Path | None = None) -> Records
 
 
 def _read(uri: str, study: str, cache: Path | None, crew: Executor | None) -> Records:
-    from mlflow import MlflowClient
-
-    asked = MlflowClient(uri)
+    asked: MlflowClient = import_module("mlflow").MlflowClient(uri)
     if (experiment := asked.get_experiment_by_name(PREFIX + study)) is None:
         _unknown(asked, study)
     where = str(experiment.experiment_id)

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diga.files import write_whole
-from diga.report import asking, snapshot, unchanged
+from diga.files import database, write_whole
+from diga.report import snapshot, unchanged
 
 if TYPE_CHECKING:
     from diga.report.records import Records
@@ -23,7 +23,7 @@ HEADER, CHANGES = 100, slice(24, 28)  # bytes of SQLite's header; in it, how oft
 
 def stamp(uri: str) -> str:
     """Another text for another state of a database; "" where that cannot be told, or while somebody writes."""
-    if (path := asking.database(uri)) is None:
+    if (path := database(uri)) is None:
         return ""
     beside = {end: path.with_name(path.name + end) for end in ("-journal", "-wal")}
     try:
